@@ -1,0 +1,55 @@
+"""The mask ratios of a pretraining run, as a function of its progress."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import lightning as L
+
+from diffmavil.modules import PretrainModule
+from diffmavil.modules.base import run_progress
+from diffmavil.schedules import Schedule
+from diffmavil.types import Batch
+
+
+class MaskRatioCurriculum(L.Callback):
+    """Sets the pretraining module's mask ratios before every step.
+
+    The ratios are computed when they are used, so a run that is resumed in the middle of an epoch has the right ones.
+
+    Args:
+        audio: Schedule of the share of the spectrogram's patches that is hidden, within [0, 1).
+        video: Schedule of the share of the video's patches that is hidden, within [0, 1).
+        per: Change them at every ``epoch`` (the last epoch is at the schedule's end) or at every ``step``.
+
+    Source: DiffMAViL, arXiv:2310.03937 (a ratio that falls over training; its end points are our reading).
+
+    Raises:
+        ValueError: If a schedule leaves [0, 1).
+    """
+
+    def __init__(self, *, audio: Schedule, video: Schedule, per: Literal["epoch", "step"] = "epoch") -> None:
+        for name, schedule in (("audio", audio), ("video", video)):
+            for end in (schedule.start, schedule.end):
+                if not 0 <= end < 1:
+                    raise ValueError(f"{name} mask ratio must be in [0, 1), got {end}")
+        self.audio, self.video, self.per = audio, video, per
+
+    def ratios_of_epoch(self, epoch: int, max_epochs: int) -> tuple[float, float]:
+        """Audio and video ratio with which epoch ``epoch`` of ``max_epochs`` begins."""
+        steps = max_epochs - 1 if self.per == "epoch" else max_epochs
+        progress = epoch / steps if steps > 0 else 0.0
+        return self.audio.at(progress), self.video.at(progress)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Set the ratios of this step."""
+        if not isinstance(pl_module, PretrainModule):
+            raise ValueError(f"MaskRatioCurriculum needs a PretrainModule, got {type(pl_module).__name__}")
+        if self.per == "epoch" and trainer.max_epochs is not None and trainer.max_epochs > 0:
+            audio, video = self.ratios_of_epoch(trainer.current_epoch, trainer.max_epochs)
+        else:
+            progress = run_progress(trainer, batch_idx)
+            audio, video = self.audio.at(progress), self.video.at(progress)
+        pl_module.audio_mask_ratio, pl_module.video_mask_ratio = audio, video

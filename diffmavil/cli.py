@@ -1,0 +1,234 @@
+"""The command ``diffmavil``: finds the command and the config, and tells a user's mistake from a bug.
+
+Heavy packages are imported by the command that needs them, so that the help and the small commands are quick.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from argparse import ArgumentError
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+
+from diffmavil import __version__
+
+TRAINING = {
+    "fit": "train: pretraining or fine-tuning, as the config says",
+    "validate": "measure on the validation split",
+    "test": "measure on the test split; with linear_probe.yaml, the whole probe",
+    "predict": "run the model over the predict split",
+}
+"""Commands of the trainer: LightningCLI, in diffmavil/commands/train.py."""
+
+OTHER = {
+    "synth": "write a made data set: .mp4 clips in which what is seen causes what is heard",
+    "stats": "measure the mean and standard deviation of a data set's spectrograms",
+    "report": "write a page about a pretraining run: its curves, and reconstructions of held-out clips",
+    "demo": "the whole of it on made clips: pretrain, probe, fine-tune, one page of results",
+}
+"""Other commands: NAME is the function NAME in diffmavil/commands/NAME.py, whose docstring is its help."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: What follows ``diffmavil`` on the command line; ``None`` takes it from there.
+
+    Returns:
+        Exit code: 0 done, 1 a bug (with its traceback), 2 a mistake of the user (one line), 130 interrupted.
+    """
+    args = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in args
+    try:
+        _run([arg for arg in args if arg != "--debug"])
+    except KeyboardInterrupt:
+        return _interrupted()
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into exit code 1.
+        return _interrupted() if isinstance(stop.__context__, KeyboardInterrupt) else int(stop.code or 0)
+    except Exception as error:
+        users = _is_for_the_user(error)
+        if debug or not users:
+            traceback.print_exc()
+        if users:
+            print(f"diffmavil: error: {one_line(error)}", file=sys.stderr)
+        return 2 if users else 1
+    return 0
+
+
+def _run(args: list[str]) -> None:
+    command = args[0] if args else "--help"
+    if command in ("--help", "-h"):
+        print(_help())
+    elif command == "--version":
+        print(f"diffmavil {__version__}")
+    elif command in TRAINING:
+        from diffmavil.commands.train import train
+
+        train([command, *find_configs(args[1:])], descriptions=TRAINING)
+    elif command in OTHER:
+        from jsonargparse import auto_cli
+
+        function = getattr(import_module(f"diffmavil.commands.{command}"), command)
+        auto_cli(
+            function,
+            args=find_configs(args[1:]),
+            as_positional=False,
+            prog=f"diffmavil {command}",
+            exit_on_error=False,
+            allow_abbrev=False,
+        )
+    else:
+        raise ArgumentError(None, f"command must be one of {', '.join(TRAINING | OTHER)}, got {command}")
+
+
+def _help() -> str:
+    return "\n".join(
+        [
+            "usage: diffmavil COMMAND [--config CONFIG] [--KEY VALUE ...] [--debug]",
+            "",
+            "Self-supervised pretraining on audio and video, and fine-tuning and probing of what it learned.",
+            "",
+            *(f"  {name:<10}{text}" for name, text in (TRAINING | OTHER).items()),
+            "",
+            "  --config CONFIG     a YAML file, or the name of a packaged one:",
+            *(f"                      {name}" for name in packaged_configs()),
+            "  --KEY VALUE         overrides a key of the config, e.g. --trainer.max_epochs 5",
+            "  --print_config      print the config that the command line amounts to, and stop",
+            "  --debug             show the traceback of an error",
+            "  --version           print the version",
+            "",
+            "diffmavil COMMAND --help lists its keys, diffmavil fit --model.help CLASS those of a class.",
+        ]
+    )
+
+
+def _configs_dir() -> Path:
+    """Where the packaged configs are: in the package when it was installed from a wheel, else beside it."""
+    package = Path(__file__).absolute().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def packaged_configs() -> list[str]:
+    """Names of the packaged configs, as ``--config`` takes them."""
+    root = _configs_dir()
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.yaml"))
+
+
+def find_config(name: str) -> str:
+    """Path of a config: a file seen from the working directory, or else the packaged one of that name.
+
+    Args:
+        name: A path, or the name of a packaged config: ``pretrain.yaml``, ``demo/pretrain_grid.yaml``.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    if Path(name).is_file():
+        return name
+    names = packaged_configs()
+    if name in names:
+        return str(_configs_dir() / name)
+    raise FileNotFoundError(f"--config must be a file or one of {', '.join(names)}; got {name}")
+
+
+def find_configs(args: list[str]) -> list[str]:
+    """The command line with every value of ``--config`` or ``-c`` replaced by the path that it stands for."""
+    found = list(args)
+    for i, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if flag not in ("--config", "-c"):
+            continue
+        if equals:
+            found[i] = f"{flag}={find_config(value)}"
+        elif i + 1 < len(args):
+            found[i + 1] = find_config(args[i + 1])
+    return found
+
+
+_CHECKERS = {"diffmavil", "jsonargparse", "lightning"}
+"""Packages whose ValueErrors are about what the user gave; others' say that we called them wrongly."""
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether a line tells it all: what the parser, the file system, Lightning's checks and ours say."""
+    if isinstance(error, (ArgumentError, OSError)) or type(error).__module__.startswith("diffmavil."):
+        return True
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name to leave it unimported
+        return True
+    return isinstance(error, ValueError) and _raised_in(error.__traceback__) in _CHECKERS
+
+
+def _raised_in(trace: TracebackType | None) -> str:
+    """Name of the top-level package in which an error was raised."""
+    module = ""
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return module.partition(".")[0]
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line; jsonargparse's trees of alternatives are cut down to what failed."""
+    text = str(error)
+    if text.startswith(("Parser key", "Does not validate against")):
+        text = _innermost(text)
+    elif match := re.match(r"Subcommand '\w+' does not accept option '(.*)'", text):
+        text = f"unknown key {match[1]}"
+    elif text.startswith("the following arguments are required"):
+        text = re.sub(rf" (?:{'|'.join(TRAINING)})\.", " ", text)
+    return " ".join(text.split()) or type(error).__name__
+
+
+_NOISE = re.compile(
+    r"Does not validate against|Subtypes: |Errors:$|Given value type: |Expected a path but "
+    r"|Problem with given class_path|Not a valid subclass of|Subclass types expect one of"
+    r"|a class path \(str\)|a dict with"
+)
+_TYPE = re.compile(r"Expected (?:an? )?(?:<class '(.+)'>|typing\.(.+))$")
+
+
+def _innermost(tree: str) -> str:
+    """The leaves of jsonargparse's message: an indented tree of keys, types tried and why each fails."""
+    path: list[tuple[int, str]] = []  # column and name of each key above the line
+    key, value = "", ""
+    types: list[str] = []
+    reasons: list[str] = []
+    for line in tree.splitlines():
+        text = line.lstrip(" -")
+        column = len(line) - len(text)
+        if match := re.match(r'Parser key "(.*?)":\s*(.*)', text):
+            path = [(above, name) for above, name in path if above < column] + [(column, match[1])]
+            key = ".".join(name for _, name in path)
+            text = match[2]
+        if match := re.match(r"Given value: (.*)", text):
+            value = value or re.sub(r"NestedArg\(.*?val='?(.*?)'?\)$", r"\1", match[1])
+        elif match := re.match(r"Option '(.*)' is not accepted", text):
+            reasons.append(f"unknown key {key}.{match[1]}")
+        elif match := re.match(r"Expected a dot import path string: (.*)", text):
+            reasons.append(f"{key}: no class is named {match[1]}")
+        elif match := re.match(r"(Expected .*)\. Got value: (.*)", text):
+            reasons.append(f"{key} must be {_type_name(match[1])}, got {match[2]}")
+        elif _TYPE.match(text):
+            types.append(_type_name(text))
+        elif text and not _NOISE.match(text):
+            reasons.append(f"{key}: {text}" if key else text)
+    if reasons:
+        return "; ".join(dict.fromkeys(reasons))
+    return f"{key} must be {' or '.join(dict.fromkeys(types))}, got {value}"
+
+
+def _type_name(expected: str) -> str:
+    match = _TYPE.match(expected)
+    name = (match[1] or match[2]) if match else expected.removeprefix("Expected ")
+    return re.sub(r"^Literal\[(.*)\]$", r"one of \1", name).replace("NoneType", "null")
+
+
+def _interrupted() -> int:
+    print("diffmavil: interrupted", file=sys.stderr)
+    return 130

@@ -1,0 +1,119 @@
+"""``diffmavil report``: one page about a pretraining run and what came of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from lightning import LightningModule
+
+from diffmavil import keys
+from diffmavil.commands.report_charts import about_curves, read_curves
+from diffmavil.commands.report_clips import about_clips
+from diffmavil.commands.report_page import Section, page
+from diffmavil.commands.report_results import Result, results_table
+from diffmavil.commands.report_run import CONFIG, about_files, about_run, checkpoint_of, read_config
+from diffmavil.data import ClipDataModule
+from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
+from diffmavil.modules import PretrainModule
+
+__all__ = ["Result", "report", "write_report"]
+
+
+def report(*, run: Path, out: Path | None = None, clips: int = 4) -> None:
+    """Write one self-contained HTML page about a pretraining run: what was run, its curves and reconstructions.
+
+    Call it from where the run was started, so that relative paths in its config hold.
+
+    Args:
+        run: Folder of the run, with config.yaml and checkpoints in it.
+        out: File to write; report.html in the run's folder when not given.
+        clips: Number of held-out clips to reconstruct, 0 or more.
+
+    Raises:
+        FileNotFoundError: If the folder has no config or no checkpoint.
+        ValueError: If the run is no pretraining, or its checkpoint does not fit its config.
+    """
+    module, data = _rebuild(run)
+    out = out or run / "report.html"
+    command = f"diffmavil fit --config {shlex.quote(str(run / CONFIG))}"
+    write_report(run=run, data=data, module=module, results=[], commands=[command], out=out, clips=clips)
+    print(f"report in {out}")
+
+
+def write_report(
+    *,
+    run: Path,
+    data: ClipDataModule,
+    module: PretrainModule,
+    results: Sequence[Result],
+    commands: Sequence[str],
+    out: Path,
+    clips: int = 4,
+) -> None:
+    """Write one self-contained HTML page about a pretraining run and what came of it.
+
+    What a run does not have (validation, compute.json, a schedule that changes anything) is left out of the page.
+
+    Args:
+        run: Folder of the run.
+        data: Its data.
+        module: The pretrained module; clips are reconstructed at its mask ratios.
+        results: Figures for the table; may be empty.
+        commands: The commands that were run.
+        out: File to write; its folder is made if missing.
+        clips: Number of held-out clips to reconstruct, 0 or more.
+
+    Raises:
+        ValueError: If ``clips`` is negative.
+    """
+    if clips < 0:
+        raise ValueError(f"clips must be at least 0, got {clips}")
+    data.setup()
+    accounts = run / "compute.json"
+    compute = json.loads(accounts.read_text(encoding="utf-8")) if accounts.is_file() else None
+    sections = [
+        Section(
+            "run", "What was run", about_run(run=run, data=data, module=module, compute=compute, commands=commands)
+        ),
+        Section("results", "Results", results_table(results)),
+        Section("curves", "Curves", about_curves(read_curves(run), compute)),
+        Section("clips", "Reconstructions", about_clips(module, data, clips)),
+        Section("files", "Where things are", about_files(run, data)),
+    ]
+    text = page("Report of a pretraining", str(run), [section for section in sections if section.content])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+
+
+def _rebuild(run: Path) -> tuple[PretrainModule, ClipDataModule]:
+    """Module and data of a run, with the weights and the mask ratios that it ended with."""
+    if not (run / CONFIG).is_file():
+        raise FileNotFoundError(f"run must be the folder of a run, with {CONFIG} in it, got {run}")
+    checkpoint = checkpoint_of(run)
+    if checkpoint is None:
+        raise FileNotFoundError(f"run must have a checkpoint in its folder checkpoints, got {run}")
+    config = read_config(run)
+    if not isinstance(config, dict) or not {"model", "data"} <= config.keys():
+        raise ValueError(f"{CONFIG} of the run must have model and data, got {', '.join(config or ['nothing'])}")
+    for name in ("audio_weights", "video_weights"):  # what they brought is in the checkpoint
+        config["model"]["init_args"].pop(name, None)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningModule, "model", required=True)
+    parser.add_class_arguments(ClipDataModule, "data")
+    built = parser.instantiate(parser.parse_object({"model": config["model"], "data": config["data"]}))
+    module, data = built.model, built.data
+    if not isinstance(module, PretrainModule):
+        raise ValueError(f"run must be one of a PretrainModule, got one of {type(module).__name__}")
+    name = f"checkpoint {checkpoint}"
+    weights = weights_of(read_checkpoint(checkpoint), module=type(module).__name__, name=name)
+    check_shapes(weights, module, name)
+    module.load_state_dict(weights)
+    curves = read_curves(run)
+    if keys.AUDIO_MASK_RATIO in curves:
+        module.audio_mask_ratio = float(curves[keys.AUDIO_MASK_RATIO][1][-1])
+        module.video_mask_ratio = float(curves[keys.VIDEO_MASK_RATIO][1][-1])
+    return module, data

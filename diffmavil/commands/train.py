@@ -1,0 +1,134 @@
+"""``diffmavil fit | validate | test | predict``: LightningCLI over our modules, callbacks and data."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no public name
+from lightning import LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+# Imported for their names: a config may name a class of these without its path.
+import diffmavil.callbacks
+import diffmavil.modules  # noqa: F401
+from diffmavil import __version__
+from diffmavil.data import ClipDataModule
+from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
+
+
+class ConfigError(Exception):
+    """A config that parses, but from which the trainer, the model or the data cannot be built."""
+
+
+class DiffmavilCLI(LightningCLI):
+    """Lightning's command with any of our modules as ``model`` and :class:`ClipDataModule` as ``data``.
+
+    ``seed_everything`` (0 unless given) seeds the weights. Which clips, windows and crops are drawn follows
+    ``data.seed`` alone, so that two models can be compared on the same data.
+    """
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Arguments of the trainer's methods that are no keys; a checkpoint is always data, never code."""
+        return {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items()}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the given list; Lightning would warn that ``sys.argv`` says something else."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Let config and command line stand.
+
+        Lightning lets the hyperparameters inside a checkpoint override both without a word, even the class of
+        the model. There is no public way to turn this off (Lightning pull request 21455).
+        """
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; what their checks refuse is the config's fault.
+
+        Raises:
+            ConfigError: If a value is refused.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, ImportError) as error:
+            raise ConfigError(str(error)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer, whose checks raise whatever comes to hand.
+
+        Raises:
+            ConfigError: If a value is refused.
+        """
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ConfigError(str(error)) from error
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Arguments of the trainer's method, with the checkpoint looked at before any data is.
+
+        Private, but Lightning has no public place for it.
+        """
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        ckpt_path = kwargs.get("ckpt_path")
+        # Lightning looks up last, best and hpc, and reads folders by shards; the modules check those.
+        if ckpt_path not in (None, "last", "best", "hpc") and not Path(ckpt_path).is_dir():
+            name = f"checkpoint {ckpt_path}"
+            checkpoint = read_checkpoint(Path(ckpt_path))
+            weights = weights_of(checkpoint, module=type(self.model).__name__, name=name)
+            check_shapes(weights, self.model, name)
+        return kwargs | {"weights_only": True}
+
+
+def train(args: list[str], *, descriptions: dict[str, str]) -> None:
+    """Run a command of the trainer.
+
+    Args:
+        args: The command and its options.
+        descriptions: One line for the help of each command.
+
+    Raises:
+        ArgumentError: If a key is unknown or a value has the wrong type.
+        ConfigError: If a value is refused.
+        CheckpointError: If a checkpoint is not ours or does not fit the config.
+    """
+    with warnings.catch_warnings():
+        # Lightning 2.6 calls functions of jsonargparse that are to go in its next major release (excluded in
+        # pyproject.toml); a user can do nothing about it.
+        warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
+        # and one of torch's that is deprecated since 2.11
+        warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated")
+        # Without a val split there are no validation batches; with several processes Lightning doubts it.
+        warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")
+        # Lightning recommends a product of its makers at every start.
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
+        DiffmavilCLI(
+            LightningModule,
+            ClipDataModule,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            # the data module's sampler gives each process its part itself
+            trainer_defaults={"use_distributed_sampler": False},
+            # a second run into the same folder replaces config.yaml instead of dying at it
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={
+                "prog": "diffmavil",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                **{
+                    name: {"description": text, "dump_header": [f"diffmavil=={__version__}"]}
+                    for name, text in descriptions.items()
+                },
+            },
+            args=args,
+        )
+
+
+def _no_tip(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in record.getMessage()

@@ -1,0 +1,51 @@
+"""A clip, and the place where people plug in their own data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Final
+
+SPLITS: Final = ("train", "val", "test")
+"""The parts of a data set that the package knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A media file, or a segment of one.
+
+    Args:
+        path: The file.
+        start_s: Start of the segment, in seconds from the file's start; ``None`` for the file's start.
+        end_s: End of the segment, in seconds from the file's start; ``None`` for the file's end.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        labels: Names of the clip's classes.
+        fold: Number of the clip's cross-validation fold, where the data set has folds.
+    """
+
+    path: str
+    start_s: float | None = None
+    end_s: float | None = None
+    split: str = "train"
+    labels: tuple[str, ...] = ()
+    fold: int | None = None
+
+
+class ClipSource(ABC):
+    """Where the clips of a data set come from.
+
+    Own data: subclass this, list the clips in ``clips``, and name the subclass in the config::
+
+        data:
+          source:
+            class_path: my_package.MySource
+            init_args: {root: ...}
+    """
+
+    @abstractmethod
+    def clips(self) -> list[Clip]:
+        """List the clips, in an order that is the same at every call. Files need not be opened.
+
+        Raises:
+            ValueError: If the data set's folder or tables are not as they must be.
+        """

@@ -1,0 +1,350 @@
+"""One data module for pretraining, fine-tuning and probing."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from diffmavil.data.clips import SPLITS, Clip, ClipSource
+from diffmavil.data.dataset import ClipDataset, Item
+from diffmavil.data.errors import MediaError
+from diffmavil.data.sampler import EpochSampler
+from diffmavil.data.splits import class_names, hold_out, thin
+from diffmavil.data.transforms import AudioTransform, eval_geometry, to_batch, train_geometry
+from diffmavil.types import Batch, Modalities, RawBatch, Skip
+
+_LOG: Final = logging.getLogger(__name__)
+_SPLITS_OF_STAGE: Final = {"fit": ["train"], "validate": ["val"]}
+
+
+class ClipDataModule(L.LightningDataModule):
+    """Clips of sound and pictures, from any source, decoded as they are needed.
+
+    Args:
+        source: Where the clips come from.
+        modalities: What to read; a clip without it is skipped.
+        batch_size: Clips of a training batch, in each process.
+        eval_batch_size: Clips of an evaluation batch, in each process; ``None``: ``batch_size``.
+        num_workers: Processes that decode, for each training process; 0 decodes in the training process.
+        seed: Seed of the order, the windows, the crops and the choice of held-out and of few clips.
+        clip_s: Window of sound in seconds.
+        sample_rate_hz: Sample rate that the sound is brought to.
+        num_mel_bins: Mel bins of the spectrogram.
+        frame_shift_ms: Time from one spectrogram frame to the next, in milliseconds.
+        audio_mean: Mean of the log-mel values; ``diffmavil stats`` measures it. Default: AudioSet's.
+        audio_std: Their standard deviation. Default: AudioSet's.
+        num_frames: Pictures of a window.
+        fps: Pictures a second.
+        image_size: Side of the pictures in pixels.
+        crop_min_scale: Smallest part of the picture's area that the random crop in training keeps, in (0, 1].
+        horizontal_flip: Whether training mirrors the pictures of every other clip.
+        multi_label: Whether labels are 0/1 indicators of all classes instead of one class id.
+        labels_per_class: Thin the train split to this many clips a class; ``None``: keep all.
+        val_fraction: Part of the train split's files to hold out where there is no val split, in [0, 1).
+        test_splits: Splits that ``test`` reads; a linear probe needs ``[train, test]``.
+        on_error: What to do about a clip that cannot be read: leave it out and say so at the end, or stop.
+
+    Attributes:
+        clips: All clips of the source, after ``setup``.
+        classes: Sorted names of the classes; empty for clips without labels.
+        split_indices: Positions in ``clips`` of the train, val and test split.
+        skipped: Clips that could not be read so far, by their position.
+        batch_size_of_epoch: Batch size of an epoch, where it changes over training (set by a callback).
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: ClipSource,
+        modalities: Modalities = "audio_video",
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        num_workers: int = 2,
+        seed: int = 0,
+        clip_s: float = 10.24,
+        sample_rate_hz: int = 16000,
+        num_mel_bins: int = 128,
+        frame_shift_ms: float = 10.0,
+        audio_mean: float = -4.2677393,
+        audio_std: float = 4.5689974,
+        num_frames: int = 8,
+        fps: float = 2.0,
+        image_size: int = 224,
+        crop_min_scale: float = 0.5,
+        horizontal_flip: bool = True,
+        multi_label: bool = False,
+        labels_per_class: int | None = None,
+        val_fraction: float = 0.0,
+        test_splits: list[str] = ["test"],  # noqa: B006 (config schema)
+        on_error: Literal["skip", "raise"] = "skip",
+    ) -> None:
+        super().__init__()
+        at_least = {
+            "batch_size": (batch_size, 1),
+            "eval_batch_size": (batch_size if eval_batch_size is None else eval_batch_size, 1),
+            "num_workers": (num_workers, 0),
+            "seed": (seed, 0),
+            "sample_rate_hz": (sample_rate_hz, 1000),
+            "num_mel_bins": (num_mel_bins, 4),
+            "num_frames": (num_frames, 1),
+            "image_size": (image_size, 1),
+            "labels_per_class": (1 if labels_per_class is None else labels_per_class, 1),
+        }
+        for name, (number, least) in at_least.items():
+            if number < least:
+                raise ValueError(f"{name} must be at least {least}, got {number}")
+        above_0 = {"clip_s": clip_s, "frame_shift_ms": frame_shift_ms, "audio_std": audio_std, "fps": fps}
+        for name, value in above_0.items():
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if not 0.0 < crop_min_scale <= 1.0:
+            raise ValueError(f"crop_min_scale must be in (0, 1], got {crop_min_scale}")
+        if not 0.0 <= val_fraction < 1.0:
+            raise ValueError(f"val_fraction must be in [0, 1), got {val_fraction}")
+        if clip_s * 1000 < frame_shift_ms:
+            raise ValueError(f"clip_s must be at least a frame shift of {frame_shift_ms} ms, got {clip_s}")
+        if modalities == "audio_video" and num_frames / fps > clip_s + 1e-3:
+            raise ValueError(f"num_frames / fps must be at most clip_s = {clip_s} s, got {num_frames / fps:g} s")
+        self.source = source
+        self.modalities: Modalities = modalities
+        self.batch_size = batch_size
+        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.num_frames = num_frames
+        self.fps = fps
+        self.image_size = image_size
+        self.crop_min_scale = crop_min_scale
+        self.horizontal_flip = horizontal_flip
+        self.multi_label = multi_label
+        self.labels_per_class = labels_per_class
+        self.val_fraction = val_fraction
+        if not test_splits or not set(test_splits) <= set(SPLITS):
+            raise ValueError(f"test_splits must be some of {', '.join(SPLITS)}, got {test_splits}")
+        self.test_splits = test_splits
+        self.on_error = on_error
+        self.audio_transform = AudioTransform(
+            clip_s=clip_s,
+            sample_rate_hz=sample_rate_hz,
+            num_mel_bins=num_mel_bins,
+            frame_shift_ms=frame_shift_ms,
+            mean=audio_mean,
+            std=audio_std,
+        )
+        self.clips: list[Clip] = []
+        self.classes: list[str] = []
+        self.split_indices: dict[str, list[int]] = {split: [] for split in SPLITS}
+        self.skipped: dict[int, Skip] = {}
+        self.batch_size_of_epoch: Callable[[int], int] | None = None
+        self._targets: list[tuple[int, ...]] = []
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the clips, sort them into splits, and make sure that one of those that are needed can be read.
+
+        Args:
+            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"`` or ``None`` for any.
+
+        Raises:
+            ValueError: If the source is not as it must be, or if none of the clips can be read.
+        """
+        if not self.clips:
+            self.clips = self.source.clips()
+            self.classes = class_names(self.clips, multi_label=self.multi_label)
+            ids = {name: k for k, name in enumerate(self.classes)}
+            if self.classes:
+                self._targets = [tuple(ids[label] for label in clip.labels) for clip in self.clips]
+            for index, clip in enumerate(self.clips):
+                self.split_indices[clip.split].append(index)
+            if self.val_fraction and not self.split_indices["val"]:
+                train, val = hold_out(self.clips, self.split_indices["train"], self.val_fraction, self.seed)
+                self.split_indices |= {"train": train, "val": val}
+            if self.labels_per_class is not None:
+                train = thin(self.clips, self.split_indices["train"], self.labels_per_class, self.seed)
+                self.split_indices["train"] = train
+        splits = self.test_splits if stage == "test" else _SPLITS_OF_STAGE.get(stage or "", list(SPLITS))
+        indices = [i for split in splits for i in self.split_indices[split]]
+        if not indices:
+            names = " or ".join(splits)
+            raise ValueError(f"{stage} needs clips of split {names}, got {len(self.clips)} clips but none of it")
+        self._require_readable(indices)
+
+    def _require_readable(self, indices: Sequence[int]) -> None:
+        """Read clips in order until one can be read."""
+        dataset = self._dataset(indices, training=False, modalities=self.modalities)
+        first: MediaError | None = None
+        for index in indices:
+            try:
+                dataset.read(index, (0, index))
+                return
+            except MediaError as error:
+                first = first or error
+        raise ValueError(f"none of the {len(indices)} clips can be read as {self.modalities}; the first: {first}")
+
+    @property
+    def audio_size(self) -> tuple[int, int]:
+        """Frames and mel bins of a spectrogram."""
+        return self.audio_transform.num_frames, self.audio_transform.num_mel_bins
+
+    @property
+    def video_size(self) -> tuple[int, int, int]:
+        """Frames, height and width (pixels) of a video."""
+        return self.num_frames, self.image_size, self.image_size
+
+    def class_ids(self, index: int) -> tuple[int, ...]:
+        """Class ids of a clip."""
+        return self._targets[index] if self._targets else ()
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Loader of this process's part of the trainer's current epoch (of epoch 0 without a trainer).
+
+        Raises:
+            ValueError: If the batch size changes but the trainer does not ask for a loader in each epoch.
+        """
+        batch_size, epoch = self.batch_size, 0
+        if self.trainer is not None:
+            epoch = self.trainer.current_epoch
+            every: int = self.trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+            if self.batch_size_of_epoch is not None and every != 1:
+                raise ValueError(f"trainer.reload_dataloaders_every_n_epochs must be 1, got {every}")
+        if self.batch_size_of_epoch is not None:
+            batch_size = self.batch_size_of_epoch(epoch)
+        rank, world = self._place()
+        indices = self.split_indices["train"]
+        sampler = EpochSampler(
+            indices=indices,
+            batch_size=batch_size,
+            shuffle=True,
+            seed=self.seed,
+            epoch=epoch,
+            rank=rank,
+            world=world,
+        )
+        return self._loader(self._dataset(indices, training=True, modalities=self.modalities), sampler)
+
+    def val_dataloader(self) -> DataLoader[Item] | list[DataLoader[Item]]:
+        """Loader of the val split; an empty list without one."""
+        if self.split_indices["val"]:
+            return self._split_loader(self.split_indices["val"])
+        warnings.filterwarnings("ignore", message="Total length of `list`")  # this is our intention
+        return []
+
+    def test_dataloader(self) -> DataLoader[Item]:
+        """Loader of ``test_splits``, one after the other."""
+        return self._split_loader([i for split in self.test_splits for i in self.split_indices[split]])
+
+    def predict_dataloader(self) -> DataLoader[Item]:
+        """Loader of all clips."""
+        warnings.filterwarnings("ignore", message="You are using a custom batch sampler")  # it drops no clips
+        return self._split_loader(range(len(self.clips)))
+
+    def eval_dataloader(self, indices: Sequence[int], *, modalities: Modalities | None = None) -> DataLoader[Item]:
+        """Loader of any clips, in order, with centred windows; each process reads all of them.
+
+        Its batches become a model's by ``prepare``.
+
+        Args:
+            indices: Positions of the clips.
+            modalities: What to read, if less than the data module's.
+        """
+        dataset = self._dataset(indices, training=False, modalities=modalities or self.modalities)
+        return self._loader(dataset, EpochSampler(indices=indices, batch_size=self.eval_batch_size, shuffle=False))
+
+    def _split_loader(self, indices: Sequence[int]) -> DataLoader[Item]:
+        rank, world = self._place()
+        sampler = EpochSampler(indices=indices, batch_size=self.eval_batch_size, shuffle=False, rank=rank, world=world)
+        return self._loader(self._dataset(indices, training=False, modalities=self.modalities), sampler)
+
+    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> DataLoader[Item]:
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=dataset.collate,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _dataset(self, indices: Sequence[int], *, training: bool, modalities: Modalities) -> ClipDataset:
+        if training:
+            geometry = train_geometry(self.image_size, self.crop_min_scale, self.horizontal_flip)
+        else:
+            geometry = eval_geometry(self.image_size)
+        return ClipDataset(
+            clips=self.clips,
+            indices=indices,
+            modalities=modalities,
+            training=training,
+            seed=self.seed,
+            audio=self.audio_transform,
+            num_frames=self.num_frames,
+            fps=self.fps,
+            geometry=geometry,
+            targets=self._targets,
+            num_indicators=len(self.classes) if self.multi_label else None,
+        )
+
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def prepare(self, raw: RawBatch, device: torch.device | str) -> Batch:
+        """Do by hand what Lightning does with a batch of a loader: note its skips, move it, transform it."""
+        raw = self.on_before_batch_transfer(raw, 0)
+        raw = self.transfer_batch_to_device(raw, torch.device(device), 0)
+        return to_batch(raw, self.audio_transform)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Note the skipped clips, and drop counts that say nothing, while they can be read for free.
+
+        Raises:
+            MediaError: If a clip could not be read and ``on_error`` is ``"raise"``.
+        """
+        if not isinstance(batch, RawBatch):
+            return batch
+        for skip in batch.skips:
+            if self.on_error == "raise":
+                raise MediaError(skip.path, skip.reason, skip.detail)
+            self.skipped.setdefault(skip.index, skip)
+        num_samples, num_frames = batch.num_samples, batch.num_frames
+        if num_samples is not None and bool((num_samples == self.audio_transform.num_samples).all()):
+            num_samples = None
+        if num_frames is not None and bool((num_frames == self.num_frames).all()):
+            num_frames = None
+        return replace(batch, skips=[], num_samples=num_samples, num_frames=num_frames)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Compute, on the device, what a model reads."""
+        return to_batch(batch, self.audio_transform) if isinstance(batch, RawBatch) else batch
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Say how many clips were skipped and why, and list them in ``skipped.csv`` in the run's folder."""
+        folder = None
+        if self.trainer is not None:  # log_dir is a broadcast: all ranks must ask, also those that skipped nothing
+            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        if not self.skipped:
+            return
+        _LOG.warning(self.skip_summary())
+        if folder is not None and self.trainer is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            name = "skipped.csv" if self.trainer.world_size == 1 else f"skipped_rank{self.trainer.global_rank}.csv"
+            with (folder / name).open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["path", "reason", "detail"])
+                writer.writerows([skip.path, skip.reason, skip.detail] for _, skip in sorted(self.skipped.items()))
+
+    def skip_summary(self) -> str:
+        """One line such as ``skipped 3 of 20 clips: 2 no audio track, 1 empty file``."""
+        reasons = Counter(skip.reason for skip in self.skipped.values()).most_common()
+        counts = ", ".join(f"{count} {reason}" for reason, count in reasons)
+        return f"skipped {len(self.skipped)} of {len(self.clips)} clips" + (f": {counts}" if counts else "")

@@ -1,0 +1,35 @@
+"""What can be wrong with a media file: a fixed list of reasons, so that they can be counted."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MISSING_FILE: Final = "missing file"
+EMPTY_FILE: Final = "empty file"
+NOT_MEDIA: Final = "not a media file"
+NO_AUDIO: Final = "no audio track"
+NO_VIDEO: Final = "no video track"
+CANNOT_DECODE: Final = "cannot be decoded"
+TOO_SHORT: Final = "too short"
+
+REASONS: Final = (MISSING_FILE, EMPTY_FILE, NOT_MEDIA, NO_AUDIO, NO_VIDEO, CANNOT_DECODE, TOO_SHORT)
+"""Every reason for which a clip is skipped."""
+
+
+class MediaError(ValueError):
+    """A media file that cannot be used.
+
+    Args:
+        path: The file.
+        reason: One of ``REASONS``.
+        detail: What the reader said, in one line; may be empty.
+    """
+
+    def __init__(self, path: str, reason: str, detail: str = "") -> None:
+        super().__init__(path, reason, detail)
+        self.path = path
+        self.reason = reason
+        self.detail = " ".join(detail.split())
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" + (f" ({self.detail})" if self.detail else "")

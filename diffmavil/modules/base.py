@@ -1,0 +1,92 @@
+"""What all trained modules share: step sizes by progress, randomness by step, marked checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+from diffmavil import __version__, keys
+from diffmavil.models.pretrained import check_shapes, mark_checkpoint, weights_of
+from diffmavil.schedules import warmup_cosine
+from diffmavil.types import Batch
+
+
+def run_progress(trainer: L.Trainer, batch_idx: int) -> float:
+    """Share of a run that is done before batch ``batch_idx`` of the current epoch, in [0, 1].
+
+    It counts epochs and the part of the current one, so it holds whatever the batch size does.
+    """
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        done = batch_idx / trainer.num_training_batches if trainer.num_training_batches else 0.0
+        return min((trainer.current_epoch + done) / trainer.max_epochs, 1.0)
+    return min(trainer.global_step / trainer.max_steps, 1.0) if trainer.max_steps > 0 else 0.0
+
+
+class TrainedModule(L.LightningModule):
+    """Base of the modules that train a network.
+
+    Args:
+        warmup: Share of the run in which the learning rate rises, in [0, 1).
+        lr_end: Learning rate at the end over the peak, in [0, 1].
+        betas: AdamW's decay rates of the first and the second moment.
+        seed: With epoch, step and rank it fixes all masks, noise and augmentation of a training step.
+
+    Raises:
+        ValueError: If ``warmup`` or ``lr_end`` is outside its range.
+    """
+
+    def __init__(self, *, warmup: float, lr_end: float, betas: tuple[float, float], seed: int) -> None:
+        super().__init__()
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup must be in [0, 1), got {warmup}")
+        if not 0 <= lr_end <= 1:
+            raise ValueError(f"lr_end must be in [0, 1], got {lr_end}")
+        self.warmup, self.lr_end, self.betas, self.seed = warmup, lr_end, betas, seed
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the optimiser, each with its ``peak_lr``."""
+        raise NotImplementedError
+
+    def configure_optimizers(self) -> AdamW:
+        """AdamW; its step sizes are set at every step from the progress of the run."""
+        return AdamW(self.parameter_groups(), betas=self.betas)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set step sizes and seed the step."""
+        factor = warmup_cosine(run_progress(self.trainer, batch_idx), warmup=self.warmup, end=self.lr_end)
+        groups = self.trainer.optimizers[0].param_groups
+        for group in groups:
+            group["lr"] = group["peak_lr"] * factor
+        self.log(keys.LR, max(group["lr"] for group in groups))
+        self.seed_step(self.current_epoch, batch_idx)
+
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Seed the step, alike in every epoch, so that validation losses compare."""
+        self.seed_step(-1, batch_idx)
+
+    def on_test_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Seed the step."""
+        self.seed_step(-1, batch_idx)
+
+    def seed_step(self, epoch: int, batch_idx: int) -> None:
+        """Make all that is drawn from here on a function of seed, epoch, step and rank."""
+        seed = ((self.seed * 1_000_003 + epoch + 1) * 1_000_003 + batch_idx) * 4099 + self.global_rank
+        torch.manual_seed(seed % 2**63)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Mark the checkpoint as ours."""
+        mark_checkpoint(checkpoint, type(self).__name__, __version__)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that is not ours or does not fit, in one line.
+
+        Raises:
+            CheckpointError: If so.
+        """
+        name = "the checkpoint"
+        state: dict[str, Tensor] = weights_of(checkpoint, module=type(self).__name__, name=name)
+        check_shapes(state, self, name)

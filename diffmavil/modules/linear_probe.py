@@ -1,0 +1,122 @@
+"""A linear probe: what a linear classifier reads from a frozen encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import numpy as np
+import torch
+from einops import rearrange
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from diffmavil import keys
+from diffmavil.data import ClipDataModule
+from diffmavil.models import MAViL
+from diffmavil.models.pretrained import load_learner
+from diffmavil.nn.encoder import Encoder
+from diffmavil.probing import linear_probe
+from diffmavil.types import Batch, Modalities
+
+Pooling = Literal["mean", "time"]
+
+
+class LinearProbe(L.LightningModule):
+    """Fit a linear classifier on the frozen features of the train split and score it on the test split.
+
+    Run with ``diffmavil test``. The data module must serve both splits (``data.test_splits: [train, test]``). Where the
+    clips carry folds, each fold is the test split once. The classifier's regularisation is chosen on a held-out fifth
+    of the train split.
+
+    Args:
+        backbone: The learner, built as it was pretrained.
+        checkpoint: Pretraining checkpoint; none to probe the untrained encoders.
+        modalities: Streams to read: audio_video (features end to end), audio or video.
+        layer: Read the encoder after so many blocks, through its final norm; none for all of them.
+        pooling: ``mean`` over all patches, or over ``time`` only, keeping the axis of frequency or space.
+        inverse_regularisations: Values of C to choose from; the smaller, the stronger the L2 penalty.
+        seed: Draws the held-out part.
+
+    Raises:
+        ValueError: If ``layer`` is outside the encoder's depth.
+        CheckpointError: If the checkpoint is not ours, not of pretraining, or of another shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: MAViL,
+        checkpoint: Path | None = None,
+        modalities: Modalities = "audio",
+        layer: int | None = None,
+        pooling: Pooling = "mean",
+        inverse_regularisations: list[float] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0],  # noqa: B006 (config schema)
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        depth = len(backbone.audio_encoder.transformer.blocks)
+        if layer is not None and not 1 <= layer <= depth:
+            raise ValueError(f"layer must be between 1 and the encoder's depth {depth}, got {layer}")
+        if checkpoint is not None:
+            load_learner(backbone, checkpoint)
+        self.audio_encoder = backbone.audio_encoder if modalities != "video" else None
+        self.video_encoder = backbone.video_encoder if modalities != "audio" else None
+        self.layer, self.pooling = layer, pooling
+        self.inverse_regularisations, self.seed = inverse_regularisations, seed
+        self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def features(self, batch: Batch) -> Tensor:
+        """Features ``(B, D')`` of the streams that are probed, end to end."""
+        parts = []
+        if self.audio_encoder is not None:
+            parts.append(self._pooled("audio", self.audio_encoder, batch.audio, batch.audio_frames))
+        if self.video_encoder is not None:
+            parts.append(self._pooled("video", self.video_encoder, batch.video, batch.video_frames))
+        return torch.cat(parts, dim=1)
+
+    def _pooled(self, name: str, encoder: Encoder, x: Tensor | None, num_frames: Tensor | None) -> Tensor:
+        if x is None:
+            raise ValueError(f"data.modalities must include {name} to probe it")
+        patches = encoder.patchify(x, num_frames)
+        tokens = encoder(patches, patches.all_ids, patches.valid, self.layer)
+        by_time = rearrange(tokens, "b (t s) d -> b t s d", t=patches.grid[0])
+        if patches.valid is None:
+            pooled: Tensor = by_time.mean(1)
+        else:
+            real = rearrange(patches.valid, "b (t s) -> b t s", t=patches.grid[0])[:, :, 0].to(tokens.dtype)
+            pooled = torch.einsum("btsd,bt->bsd", by_time, real) / real.sum(1)[:, None, None]
+        return pooled.mean(1) if self.pooling == "mean" else rearrange(pooled, "b s d -> b (s d)")
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collect features."""
+        if batch.labels is None:
+            raise ValueError("the clips must have labels for a probe, got none: set data.source.label_column")
+        if len(batch.index):
+            self._collected.append((batch.index.cpu(), self.features(batch).float().cpu(), batch.labels.cpu()))
+
+    def on_test_epoch_end(self) -> None:
+        """Fit and score, for every fold where there are folds."""
+        data: ClipDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        index, features, labels = (torch.cat(part).numpy() for part in zip(*self._collected, strict=True))
+        self._collected.clear()
+        splits = np.array([data.clips[i].split for i in index])
+        folds = np.array([-1 if (fold := data.clips[i].fold) is None else fold for i in index])
+        metric = keys.MAP if data.multi_label else keys.ACCURACY
+        cross_validated = (folds >= 0).all() and not (splits == "test").any()
+        tests = {f"_fold{k}": folds == k for k in np.unique(folds)} if cross_validated else {"": splits == "test"}
+        scores = []
+        for suffix, test in tests.items():
+            train = ~test if cross_validated else splits == "train"
+            probe = linear_probe(
+                (features[train], labels[train]),
+                (features[test], labels[test]),
+                inverse_regularisations=self.inverse_regularisations,
+                seed=self.seed,
+            )
+            rank_zero_info(f"linear probe{suffix}: {metric} {probe.score:.4f} at C {probe.inverse_regularisation:g}")
+            scores.append(probe.score)
+            if suffix:
+                self.log(f"test/{metric}{suffix}", probe.score)
+        self.log(f"test/{metric}", float(np.mean(scores)))

@@ -1,0 +1,176 @@
+"""Self-supervised pretraining: masked reconstruction of both streams, and contrast between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from diffmavil import keys
+from diffmavil.losses import info_nce, reconstruction_loss
+from diffmavil.models import MAViL
+from diffmavil.models.pretrained import load_vit
+from diffmavil.modules.base import TrainedModule
+from diffmavil.ops.patches import masked_mean
+from diffmavil.optim import parameter_groups
+from diffmavil.types import Batch, ModelOutput
+
+
+class PretrainModule(TrainedModule):
+    """Pretrain a masked audio-video learner.
+
+    The objective is the sum of two reconstruction losses, ``inter_weight`` times the contrast of sound and picture, and
+    ``intra_weight`` times the contrast of two masked views of each. To put in an objective of your own, subclass and
+    override :meth:`losses`.
+
+    Args:
+        model: The learner: a builder of ``diffmavil.models`` (mavil, diffmavil, diffmavil_efficient) or your own.
+        audio_mask_ratio: Share of the spectrogram's patches hidden, in [0, 1), where no curriculum says otherwise.
+        video_mask_ratio: Share of the video's patches hidden, in [0, 1), where no curriculum says otherwise.
+        inter_weight: Weight of the contrast between sound and picture, at least 0.
+        inter_temperature: Its temperature, above 0.
+        intra_weight: Weight of the contrast between two views of one stream, at least 0; at 0 one view is encoded.
+        intra_temperature: Its temperature, above 0.
+        lr: Peak learning rate, above 0. The papers' 2e-4 is per 256 clips of the global batch.
+        weight_decay: AdamW's weight decay of matrices, at least 0.
+        betas: AdamW's decay rates of the first and the second moment.
+        warmup: Share of the run in which the learning rate rises, in [0, 1).
+        lr_end: Learning rate at the end over the peak, in [0, 1].
+        audio_weights: Initialise the audio encoder with a ViT: ``timm:NAME`` or a checkpoint file of timm or MAE.
+        video_weights: Initialise the video encoder likewise.
+        seed: With epoch, step and rank it fixes all masks and noise of a step.
+
+    Source: MAViL, arXiv:2212.08071, section 3.1; DiffMAViL, arXiv:2310.03937.
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: MAViL,
+        audio_mask_ratio: float = 0.8,
+        video_mask_ratio: float = 0.8,
+        inter_weight: float = 0.1,
+        inter_temperature: float = 0.1,
+        intra_weight: float = 0.01,
+        intra_temperature: float = 1.0,
+        lr: float = 4e-4,
+        weight_decay: float = 1e-5,
+        betas: tuple[float, float] = (0.9, 0.95),
+        warmup: float = 0.2,
+        lr_end: float = 0.0,
+        audio_weights: str | None = None,
+        video_weights: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed)
+        for name, ratio in (("audio_mask_ratio", audio_mask_ratio), ("video_mask_ratio", video_mask_ratio)):
+            if not 0 <= ratio < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {ratio}")
+        for name, weight in (("inter_weight", inter_weight), ("intra_weight", intra_weight)):
+            if weight < 0:
+                raise ValueError(f"{name} must be at least 0, got {weight}")
+        for name, value in (
+            ("inter_temperature", inter_temperature),
+            ("intra_temperature", intra_temperature),
+        ):
+            if value <= 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        self.model = model
+        self.audio_mask_ratio, self.video_mask_ratio = audio_mask_ratio, video_mask_ratio
+        self.inter_weight, self.inter_temperature = inter_weight, inter_temperature
+        self.intra_weight, self.intra_temperature = intra_weight, intra_temperature
+        self.lr, self.weight_decay = lr, weight_decay
+        for encoder, weights in ((model.audio_encoder, audio_weights), (model.video_encoder, video_weights)):
+            if weights is not None:
+                fit = load_vit(encoder, weights)
+                rank_zero_info(
+                    f"{weights}: {len(fit.loaded)} weights loaded; left as initialised: "
+                    f"{', '.join(fit.missing) or 'none'}; not used: {', '.join(fit.unused) or 'none'}"
+                )
+
+    @property
+    def num_views(self) -> int:
+        """Masked views of each clip that are encoded."""
+        return 2 if self.intra_weight > 0 else 1
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Mask and reconstruct a batch at the ratios in force."""
+        output: ModelOutput = self.model(
+            batch,
+            audio_mask_ratio=self.audio_mask_ratio,
+            video_mask_ratio=self.video_mask_ratio,
+            num_views=self.num_views,
+        )
+        return output
+
+    def losses(self, output: ModelOutput) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of each term of the objective, by the name it is logged under."""
+        audio, video = output.audio, output.video
+        terms = {
+            keys.LOSS_RECONSTRUCTION_AUDIO: (
+                1.0,
+                reconstruction_loss(audio.prediction, audio.target, audio.valid),
+            ),
+            keys.LOSS_RECONSTRUCTION_VIDEO: (
+                1.0,
+                reconstruction_loss(video.prediction, video.target, video.valid),
+            ),
+        }
+        sound, picture = output.audio_embeddings, output.video_embeddings
+        if self.inter_weight > 0:
+            contrast = info_nce(sound[0], picture[0], temperature=self.inter_temperature)
+            terms[keys.LOSS_INTER] = (self.inter_weight, contrast)
+        if self.intra_weight > 0:
+            for name, views in ((keys.LOSS_INTRA_AUDIO, sound), (keys.LOSS_INTRA_VIDEO, picture)):
+                contrast = info_nce(views[0], views[1], temperature=self.intra_temperature)
+                terms[name] = (self.intra_weight, contrast)
+        return terms
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The objective on one batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The objective on held-out clips, at the ratios in force and with the same masks in every epoch."""
+        if len(batch.index):  # none is left where all clips of a batch were skipped
+            self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The objective on the test split."""
+        if len(batch.index):
+            self._step(batch, "test")
+
+    def _step(self, batch: Batch, stage: str) -> Tensor:
+        terms = self.losses(self(batch))
+        loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
+        train = stage == "train"
+        logged = {f"{stage}/{name}": value for name, (_, value) in terms.items()}
+        self.log_dict(logged, batch_size=len(batch.index), sync_dist=not train)
+        self.log(f"{stage}/{keys.LOSS}", loss, batch_size=len(batch.index), sync_dist=not train, prog_bar=train)
+        if train:
+            self.log(keys.AUDIO_MASK_RATIO, self.audio_mask_ratio)
+            self.log(keys.VIDEO_MASK_RATIO, self.video_mask_ratio)
+        return loss
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Mean-pooled encoder outputs of whole clips: ``audio`` and ``video`` ``(B, D)``, and ``index`` ``(B,)``."""
+        result = {"index": batch.index}
+        streams = (
+            ("audio", self.model.audio_encoder, batch.audio, batch.audio_frames),
+            ("video", self.model.video_encoder, batch.video, batch.video_frames),
+        )
+        for name, encoder, x, num_frames in streams:
+            if x is not None:
+                patches = encoder.patchify(x, num_frames)
+                tokens = encoder(patches, patches.all_ids, patches.valid)
+                result[name] = masked_mean(tokens, patches.valid)
+        return result
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters at one step size."""
+        return parameter_groups(self.model, lr=self.lr, weight_decay=self.weight_decay)

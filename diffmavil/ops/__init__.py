@@ -1,0 +1,1 @@
+"""Pure functions on tensors: patches, positions, masking, diffusion, gathering over ranks."""

@@ -1,0 +1,69 @@
+"""Parameter groups: no weight decay where it does harm, and smaller steps for earlier layers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import nn
+
+
+def layer_of(name: str, depth: int) -> int:
+    """Layer number of a parameter: 0 for patch embeddings, i + 1 for encoder block i, ``depth + 1`` for the rest.
+
+    Args:
+        name: The parameter's name in the model.
+        depth: Blocks of an encoder.
+    """
+    if ".patch_embed." in name:
+        return 0
+    block = re.search(r"_encoder\.transformer\.blocks\.(\d+)\.", name)
+    return int(block[1]) + 1 if block else depth + 1
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    depth: int = 0,
+    head_lr_scale: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Groups for an optimiser, by step size and weight decay.
+
+    Vectors (biases, norms, mask tokens) are not decayed. A parameter of layer l takes steps of
+    ``lr * layer_decay ** (depth + 1 - l)``. Each group carries its peak step size as ``peak_lr``.
+
+    Args:
+        model: The model.
+        lr: Peak learning rate, above 0.
+        weight_decay: Weight decay of matrices, at least 0.
+        layer_decay: Factor from a layer to the one before it, in (0, 1].
+        depth: Blocks of an encoder; only read when ``layer_decay`` is below 1.
+        head_lr_scale: Factor on the step size of parameters named ``head.*``.
+
+    Source: layer decay from ELECTRA, arXiv:2003.10555, as BEiT (arXiv:2106.08254) and MAE use it.
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+    if lr <= 0:
+        raise ValueError(f"lr must be above 0, got {lr}")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay must be in (0, 1], got {layer_decay}")
+    if head_lr_scale <= 0:
+        raise ValueError(f"head_lr_scale must be above 0, got {head_lr_scale}")
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        step = lr * layer_decay ** (depth + 1 - layer_of(name, depth))
+        if name.startswith("head."):
+            step *= head_lr_scale
+        group = groups.setdefault((step, decay), {"params": [], "lr": step, "peak_lr": step, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())

@@ -1,0 +1,137 @@
+"""The callbacks in real runs: the ratios and batches that were used, the FLOPs that were counted, the pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from small import AUDIO_SIZE, VIDEO_SIZE, learner, made_data, trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from diffmavil.callbacks import AdaptiveBatchSize, ComputeAccounting, MaskRatioCurriculum, ReconstructionImages
+from diffmavil.callbacks.reconstruction_images import reconstruct
+from diffmavil.flops import learner_flops
+from diffmavil.modules import PretrainModule
+from diffmavil.ops.patches import patchify
+from diffmavil.schedules import Schedule
+from diffmavil.types import Batch
+
+
+def _curriculum(per: str = "epoch") -> MaskRatioCurriculum:
+    return MaskRatioCurriculum(audio=Schedule(start=0.9, end=0.5), video=Schedule(start=0.8, end=0.6), per=per)
+
+
+class _Used(L.Callback):
+    """What each step was really given."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, list[int], float, float]] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        ratios = pl_module.audio_mask_ratio, pl_module.video_mask_ratio
+        self.steps.append((trainer.current_epoch, len(batch.index), batch.index.tolist(), *ratios))
+
+
+def test_the_ratio_falls_and_the_batch_follows_it(made_clips: Path, tmp_path: Path) -> None:
+    used, accounting = _Used(), ComputeAccounting()
+    data = made_data(made_clips, batch_size=4)
+    run = trainer(
+        tmp_path,
+        max_epochs=3,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=[_curriculum(), AdaptiveBatchSize(), accounting, used],
+        enable_checkpointing=False,
+    )
+    module = PretrainModule(model=learner())
+    run.fit(module, data)
+    expected_ratios = {0: (0.9, 0.8), 1: (0.7, 0.7), 2: (0.5, 0.6)}
+    audio_patches, video_patches = 6, 8
+
+    def visible(epoch: int) -> float:
+        audio, video = expected_ratios[epoch]
+        return audio_patches * (1 - audio) + video_patches * (1 - video)
+
+    for epoch in range(3):
+        steps = [step for step in used.steps if step[0] == epoch]
+        size = int(4 * visible(2) / visible(epoch) + 1e-6)
+        assert {step[1] for step in steps} == {size}
+        assert len(steps) == 30 // size
+        ids = [i for step in steps for i in step[2]]
+        assert len(set(ids)) == len(ids) == 30 // size * size
+        for step in steps:
+            assert step[3:] == pytest.approx(expected_ratios[epoch])
+    summary = json.loads((tmp_path / "compute.json").read_text())
+    by_hand = 0
+    for _, clips, _, audio, video in used.steps:
+        sizes = {"audio_size": AUDIO_SIZE, "video_size": VIDEO_SIZE, "num_views": 2}
+        parts = learner_flops(module.model, audio_mask_ratio=audio, video_mask_ratio=video, **sizes)
+        by_hand += 3 * clips * sum(parts.values())
+    assert summary["training_flops"] == by_hand
+    assert summary["clips"] == sum(step[1] for step in used.steps)
+    assert summary["steps"] == len(used.steps)
+    assert summary["data_s"] > 0 and summary["step_s"] > 0 and summary["peak_memory_bytes"] > 2**20
+
+
+def test_a_curriculum_by_step_moves_at_every_step(made_clips: Path, tmp_path: Path) -> None:
+    used = _Used()
+    run = trainer(tmp_path, max_epochs=2, callbacks=[_curriculum("step"), used], enable_checkpointing=False)
+    run.fit(PretrainModule(model=learner()), made_data(made_clips))
+    ratios = [step[3] for step in used.steps]
+    assert ratios == pytest.approx([0.9 - 0.4 * k / 12 for k in range(12)])
+
+
+def test_a_batch_that_changes_needs_a_loader_in_each_epoch(made_clips: Path, tmp_path: Path) -> None:
+    run = trainer(tmp_path, callbacks=[_curriculum(), AdaptiveBatchSize()], enable_checkpointing=False)
+    with pytest.raises(ValueError, match="reload_dataloaders_every_n_epochs must be 1, got 0"):
+        run.fit(PretrainModule(model=learner()), made_data(made_clips))
+    run = trainer(tmp_path, callbacks=[AdaptiveBatchSize()], enable_checkpointing=False)
+    with pytest.raises(ValueError, match="AdaptiveBatchSize needs a MaskRatioCurriculum"):
+        run.fit(PretrainModule(model=learner()), made_data(made_clips))
+
+
+def test_the_pictures_show_what_happened(made_clips: Path, tmp_path: Path) -> None:
+    data = made_data(made_clips, val_fraction=0.2)
+    logger = TensorBoardLogger(tmp_path)
+    callbacks: list[L.Callback] = [ReconstructionImages(clips=2)]
+    run = trainer(tmp_path, max_epochs=1, logger=logger, callbacks=callbacks, enable_checkpointing=False)
+    module = PretrainModule(model=learner())
+    run.fit(module, data)
+    events = EventAccumulator(logger.log_dir, size_guidance={"images": 0})
+    events.Reload()
+    assert sorted(events.Tags()["images"]) == ["audio/0", "audio/1", "video/0", "video/1"]
+    (image,) = events.Images("audio/0")
+    assert (image.height, image.width) == (4 * AUDIO_SIZE[1], AUDIO_SIZE[0])
+    (image,) = events.Images("video/0")
+    assert (image.height, image.width) == (4 * VIDEO_SIZE[1], VIDEO_SIZE[0] * VIDEO_SIZE[2])
+
+    raw = next(iter(data.eval_dataloader(range(3))))
+    batch = data.prepare(raw, "cpu")
+    module.eval()
+    with torch.no_grad():
+        audio, _ = reconstruct(module, batch)
+    original, visible, corrupted, predicted = (
+        patchify(x, (16, 16)) for x in (audio.original, audio.visible, audio.corrupted, audio.predicted)
+    )
+    shown = (visible != 0).any(-1)
+    assert torch.equal(visible[shown], original[shown])
+    for view in (corrupted, predicted):
+        assert torch.equal(view[shown], original[shown]), "visible patches are shown as they are"
+        assert ((view != original).any(-1) == ~shown).all()
+    (
+        torch.testing.assert_close(predicted[~shown].mean(-1), original[~shown].mean(-1), atol=0.3, rtol=0.3),
+        "the true mean is put back",
+    )
+
+
+def test_refuses_numbers_outside_their_range() -> None:
+    with pytest.raises(ValueError, match=r"audio mask ratio must be in \[0, 1\), got 1.2"):
+        MaskRatioCurriculum(audio=Schedule(start=1.2, end=0.8), video=Schedule(start=0.9, end=0.8))
+    with pytest.raises(ValueError, match="limit must be at least multiple 8, got 4"):
+        AdaptiveBatchSize(multiple=8, limit=4)
+    with pytest.raises(ValueError, match="clips and every_n_epochs must be at least 1, got 0 and 1"):
+        ReconstructionImages(clips=0)

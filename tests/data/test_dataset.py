@@ -1,0 +1,209 @@
+"""Windows, padding, and what takes the place of a broken clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media import counter_frame, counter_of, tone, write_clip, write_media
+
+from diffmavil.data import Clip
+from diffmavil.data.dataset import ClipDataset, Sample
+from diffmavil.data.errors import MediaError
+from diffmavil.data.transforms import AudioTransform, eval_geometry, train_geometry
+from diffmavil.types import Modalities
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 6 s: its pictures count tenths of a second, its sound grows louder with the time."""
+    folder = tmp_path_factory.mktemp("dataset")
+    sound = tone(6.0, 500.0, amplitude=1.0) * np.linspace(0, 0.96, 96000, dtype=np.float32)
+    frames = [counter_frame(k) for k in range(60)]
+    write_media(folder / "ramp.mp4", frames=frames, sound=sound)
+    write_clip(folder / "short.mp4", seconds=1.0)
+    write_media(folder / "silent.mp4", frames=frames[:10])
+    (folder / "empty.mp4").touch()
+    return folder
+
+
+def dataset(
+    clips: Sequence[Clip],
+    *,
+    training: bool = False,
+    modalities: Modalities = "audio_video",
+    clip_s: float = 2.0,
+    num_frames: int = 5,
+    fps: float = 5.0,
+    seed: int = 0,
+    plain: bool = True,
+) -> ClipDataset:
+    audio = AudioTransform(
+        clip_s=clip_s, sample_rate_hz=16000, num_mel_bins=32, frame_shift_ms=10.0, mean=-4.0, std=4.5
+    )
+    return ClipDataset(
+        clips=clips,
+        indices=range(len(clips)),
+        modalities=modalities,
+        training=training,
+        seed=seed,
+        audio=audio,
+        num_frames=num_frames,
+        fps=fps,
+        geometry=eval_geometry(32) if plain else train_geometry(32, 0.3, True),
+    )
+
+
+def heard_s(sample: Sample) -> float:
+    """Where in the ramp the window begins, from its loudness."""
+    assert sample.waveform is not None
+    loudness = float(sample.waveform[:1600].float().square().mean().sqrt()) / 32768 * 2**0.5
+    return loudness / 0.96 * 6.0 - 0.05
+
+
+def seen(sample: Sample) -> list[int]:
+    assert sample.frames is not None
+    return [counter_of(picture.numpy()) for picture in sample.frames]
+
+
+def test_evaluation_reads_the_centre(folder: Path) -> None:
+    sample = dataset([Clip(str(folder / "ramp.mp4"))]).read(0, (0, 0))
+    assert heard_s(sample) == pytest.approx(2.0, abs=0.05)  # 2 of 6 seconds
+    assert seen(sample) == [25, 27, 29, 31, 33]  # 1 of these 2 seconds
+    assert sample.waveform is not None and sample.frames is not None
+    assert sample.waveform.dtype == torch.int16 and len(sample.waveform) == sample.num_samples == 2 * 16000 + 240
+    assert sample.frames.dtype == torch.uint8 and sample.frames.shape == (5, 3, 32, 32) and sample.num_frames == 5
+
+
+def test_training_reads_anywhere_and_the_pictures_lie_inside_the_sound(folder: Path) -> None:
+    data = dataset([Clip(str(folder / "ramp.mp4"))], training=True)
+    samples = [data.read(0, (epoch, 0)) for epoch in range(16)]
+    starts = [heard_s(sample) for sample in samples]
+    assert min(starts) < 1.0 and max(starts) > 3.0 and min(starts) > -0.1 and max(starts) < 4.1
+    for start_s, sample in zip(starts, samples, strict=True):
+        first = seen(sample)[0] / 10
+        assert start_s - 0.15 < first < start_s + 1.0 + 0.05
+        assert seen(sample) == [seen(sample)[0] + 2 * k for k in range(5)]
+    assert len({round(seen(sample)[0] / 10 - start, 1) for start, sample in zip(starts, samples, strict=True)}) > 3
+
+
+def test_random_choices_follow_from_seed_epoch_and_index(folder: Path) -> None:
+    clips = [Clip(str(folder / "ramp.mp4"))] * 2
+
+    def same(first: Sample, second: Sample) -> bool:
+        assert first.waveform is not None and second.waveform is not None
+        assert first.frames is not None and second.frames is not None
+        return torch.equal(first.waveform, second.waveform) and torch.equal(first.frames, second.frames)
+
+    data = dataset(clips, training=True, plain=False)
+    first = data.read(0, (3, 0))
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    assert same(first, dataset(clips, training=True, plain=False).read(0, (3, 0)))
+    assert torch.equal(state, torch.get_rng_state())  # the global generator is left as it was
+    for other in (
+        data.read(0, (4, 0)),
+        data.read(1, (3, 1)),
+        dataset(clips, training=True, seed=1).read(0, (3, 0)),
+    ):
+        assert not same(first, other)
+
+
+def test_segments_stay_within_their_bounds(folder: Path) -> None:
+    clips = [Clip(str(folder / "ramp.mp4"), start_s=3.0, end_s=4.0)]
+    for training in (False, True):
+        sample = dataset(clips, training=training, clip_s=0.5, num_frames=2, fps=5.0).read(0, (0, 0))
+        assert 2.95 < heard_s(sample) < 3.55
+        assert all(30 <= number < 40 for number in seen(sample))
+    sample = dataset(clips, clip_s=2.0).read(0, (0, 0))  # shorter than the window: read whole
+    assert heard_s(sample) == pytest.approx(3.0, abs=0.05)
+    assert seen(sample) == [30, 32, 34, 36, 38]
+    assert sample.num_samples == 16000 and sample.num_frames == 5
+    assert sample.waveform is not None and not sample.waveform[16000:].any()
+
+
+def test_short_clips_are_padded_at_their_end(folder: Path) -> None:
+    clips = [Clip(str(folder / "short.mp4"))]
+    for training in (False, True):
+        sample = dataset(clips, training=training, clip_s=3.0, num_frames=10, fps=5.0).read(0, (0, 0))
+        assert sample.waveform is not None and sample.waveform.shape == (48240,)
+        assert sample.num_samples == 16000 and not sample.waveform[16000:].any()
+        assert sample.num_frames == 5 and seen(sample) == [0, 2, 4, 6, 8, 8, 8, 8, 8, 8]
+
+
+def test_window_as_long_as_the_clip_is_not_padded(folder: Path) -> None:
+    sample = dataset([Clip(str(folder / "short.mp4"))], clip_s=1.0).read(0, (0, 0))
+    assert sample.waveform is not None and sample.num_samples == len(sample.waveform) == 16240
+
+
+def test_word_of_a_few_hundredths_of_a_second(folder: Path) -> None:
+    sample = dataset([Clip(str(folder / "ramp.mp4"), 3.01, 3.03)]).read(0, (0, 0))
+    assert sample.num_samples == 320 and sample.num_frames == 1 and set(seen(sample)) == {30}
+
+
+def test_one_modality_needs_no_other(folder: Path) -> None:
+    silent = [Clip(str(folder / "silent.mp4"))]
+    sample = dataset(silent, modalities="video").read(0, (0, 0))
+    assert sample.waveform is None and sample.frames is not None
+    with pytest.raises(MediaError, match="no audio track"):
+        dataset(silent).read(0, (0, 0))
+    sample = dataset([Clip(str(folder / "ramp.mp4"))], modalities="audio").read(0, (0, 0))
+    assert sample.frames is None and sample.waveform is not None
+
+
+def test_clip_beyond_the_end_of_its_file(folder: Path) -> None:
+    with pytest.raises(MediaError, match=r"too short \(the clip begins at 7.00 s, the file ends at 6.00 s\)"):
+        dataset([Clip(str(folder / "ramp.mp4"), start_s=7.0)]).read(0, (0, 0))
+
+
+def test_evaluation_leaves_broken_clips_out(folder: Path) -> None:
+    data = dataset([Clip(str(folder / name)) for name in ("ramp.mp4", "empty.mp4", "silent.mp4", "short.mp4")])
+    batch = data.collate([data[0, k] for k in range(4)])
+    assert batch.index.tolist() == [0, 3]
+    assert [(skip.index, skip.reason) for skip in batch.skips] == [(1, "empty file"), (2, "no audio track")]
+    assert batch.waveform is not None and len(batch.waveform) == 2
+    assert batch.frames is not None and batch.frames.shape == (2, 5, 3, 32, 32)
+
+
+def test_nothing_but_broken_clips_is_an_empty_batch(folder: Path) -> None:
+    for training in (False, True):
+        data = dataset([Clip(str(folder / "empty.mp4"))] * 2, training=training)
+        batch = data.collate([data[0, 0], data[0, 1]])
+        assert len(batch.index) == 0 and batch.waveform is None and len(batch.skips) >= 2
+    assert len(data.collate([]).index) == 0
+
+
+def test_training_puts_another_clip_in_place_of_a_broken_one(folder: Path) -> None:
+    clips = [Clip(str(folder / "empty.mp4"))] * 3 + [Clip(str(folder / "short.mp4"))] * 6
+    data = dataset(clips, training=True, clip_s=0.5, num_frames=2)
+    taken = set()
+    for epoch in range(12):
+        batch = data.collate([data[epoch, k] for k in range(4)])
+        assert len(batch.index) == 4 and batch.index[3] == 3
+        assert {skip.index for skip in batch.skips} == {0, 1, 2}
+        again = data.collate([data[epoch, k] for k in range(4)])
+        assert torch.equal(batch.index, again.index)
+        taken |= set(batch.index[:3].tolist())
+    assert len(taken) == 6
+
+
+def test_pictures_of_different_sizes_go_together(folder: Path) -> None:
+    write_clip(folder / "wide.mp4", size=(160, 48))
+    write_clip(folder / "tall.mp4", size=(36, 90))
+    data = dataset([Clip(str(folder / name)) for name in ("wide.mp4", "tall.mp4", "short.mp4")])
+    batch = data.collate([data[0, k] for k in range(3)])
+    assert batch.frames is not None and batch.frames.shape == (3, 5, 3, 32, 32)
+
+
+def test_labels(folder: Path) -> None:
+    data = dataset([Clip(str(folder / "short.mp4"))] * 3)
+    data.targets = [(1,), (0,), (2,)]
+    batch = data.collate([data[0, k] for k in range(3)])
+    assert batch.labels is not None and batch.labels.dtype == torch.long and batch.labels.tolist() == [1, 0, 2]
+    data.targets, data.num_indicators = [(1, 3), (), (0,)], 4
+    labels = data.collate([data[0, k] for k in range(3)]).labels
+    assert labels is not None and labels.dtype == torch.float32
+    assert labels.tolist() == [[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]

@@ -1,0 +1,88 @@
+"""Which clips are read when."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from diffmavil.data.sampler import EpochSampler
+
+INDICES = [3 * k + 1 for k in range(53)]
+
+
+def ids(batches: list[list[tuple[int, int]]]) -> list[int]:
+    return [index for batch in batches for _, index in batch]
+
+
+def ranks(world: int, epoch: int = 0, seed: int = 0, batch_size: int = 4) -> list[list[list[tuple[int, int]]]]:
+    """The batches of every rank of a training epoch."""
+    return [
+        list(
+            EpochSampler(
+                indices=INDICES,
+                batch_size=batch_size,
+                shuffle=True,
+                seed=seed,
+                epoch=epoch,
+                rank=rank,
+                world=world,
+            )
+        )
+        for rank in range(world)
+    ]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_training_reads_every_clip_once_but_the_remainder(world: int) -> None:
+    batches = ranks(world)
+    assert {len(part) for part in batches} == {len(INDICES) // (4 * world)}
+    assert all(len(batch) == 4 for part in batches for batch in part)
+    read = [index for part in batches for index in ids(part)]
+    assert len(set(read)) == len(read) == len(INDICES) // (4 * world) * 4 * world
+    assert set(read) <= set(INDICES)
+
+
+def test_remainder_and_order_differ_between_epochs_and_seeds() -> None:
+    dropped = [frozenset(INDICES) - frozenset(ids(ranks(2, epoch)[0] + ranks(2, epoch)[1])) for epoch in range(5)]
+    assert all(len(rest) == 5 for rest in dropped) and len(set(dropped)) == 5
+    orders = {tuple(ids(ranks(1, epoch, seed)[0])) for epoch, seed in itertools.product(range(3), range(3))}
+    assert len(orders) == 9
+
+
+def test_ranks_together_read_the_batches_of_one_process() -> None:
+    one = ranks(1, batch_size=8)[0]
+    for batch, first, second in zip(one, *ranks(2, batch_size=4), strict=True):
+        assert sorted(batch) == sorted(first + second)
+
+
+def test_batches_are_a_pure_function() -> None:
+    sampler = EpochSampler(indices=INDICES, batch_size=4, shuffle=True, seed=5, epoch=3)
+    first = list(sampler)
+    assert list(sampler) == first
+    assert first == list(EpochSampler(indices=INDICES, batch_size=4, shuffle=True, seed=5, epoch=3))
+    sampler.sampler.set_epoch(4)
+    assert list(sampler) == list(EpochSampler(indices=INDICES, batch_size=4, shuffle=True, seed=5, epoch=4))
+    assert {epoch for batch in sampler for epoch, _ in batch} == {4}
+
+
+@pytest.mark.parametrize(("world", "batch_size"), [(1, 4), (2, 4), (4, 16), (4, 1)])
+def test_evaluation_reads_every_clip_once_in_equally_many_batches(world: int, batch_size: int) -> None:
+    samplers = [
+        EpochSampler(indices=INDICES, batch_size=batch_size, shuffle=False, rank=rank, world=world)
+        for rank in range(world)
+    ]
+    batches = [list(sampler) for sampler in samplers]
+    assert {len(part) for part in batches} == {len(samplers[0])}
+    assert sorted(index for part in batches for index in ids(part)) == INDICES
+    if world == 1:
+        assert ids(batches[0]) == INDICES
+
+
+def test_numbers_out_of_range() -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        EpochSampler(indices=INDICES, batch_size=0, shuffle=True)
+    with pytest.raises(ValueError, match=r"rank must be in \[0, 2\), got 2"):
+        EpochSampler(indices=INDICES, batch_size=1, shuffle=True, rank=2, world=2)
+    with pytest.raises(ValueError, match="batch_size must be at most 26 with 53 training clips, got 27"):
+        EpochSampler(indices=INDICES, batch_size=27, shuffle=True, world=2)

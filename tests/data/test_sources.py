@@ -1,0 +1,148 @@
+"""The places that clips come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diffmavil.data import Clip, Esc50Source, FolderSource, ManifestSource
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def manifest(folder: Path, text: str, name: str = "manifest.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_folder_is_sorted_recursive_and_split_by_its_first_level(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "b.MP4",
+        "a.wav",
+        "notes.txt",
+        "test/x/deep.mkv",
+        "val/v.ogg",
+        "other/train/t.webm",
+        "train.mp4",
+    )
+    clips = FolderSource(root=tmp_path).clips()
+    assert [(Path(clip.path).relative_to(tmp_path).as_posix(), clip.split) for clip in clips] == [
+        ("a.wav", "train"),
+        ("b.MP4", "train"),
+        ("other/train/t.webm", "train"),
+        ("test/x/deep.mkv", "test"),
+        ("train.mp4", "train"),
+        ("val/v.ogg", "val"),
+    ]
+    assert all(clip.start_s is None and clip.end_s is None and clip.labels == () for clip in clips)
+
+
+def test_folder_that_is_none_or_empty(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="root must be a folder, got .*nowhere"):
+        FolderSource(root=tmp_path / "nowhere").clips()
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(ValueError, match="root must hold media files"):
+        FolderSource(root=tmp_path).clips()
+
+
+def test_manifest_with_everything(tmp_path: Path) -> None:
+    path = manifest(
+        tmp_path,
+        "\ufeffpath, start_s,end_s,split,what\n"
+        'a.mp4,0.5,1.25,test,"dog; cat;dog"\n'
+        "\n"
+        "sub/b.mp4,,,train,\n"
+        "/c.mp4,1,,,x\n".replace(",,,x", ",,val,x"),
+    )
+    assert ManifestSource(path=path, label_column="what").clips() == [
+        Clip(str(tmp_path / "a.mp4"), 0.5, 1.25, "test", ("dog", "cat")),
+        Clip(str(tmp_path / "sub/b.mp4"), None, None, "train", ()),
+        Clip("/c.mp4", 1.0, None, "val", ("x",)),
+    ]
+    elsewhere = ManifestSource(path=path, root="media", label_column="what", label_separator="|").clips()
+    assert (elsewhere[0].path, elsewhere[0].labels) == (str(Path("media/a.mp4")), ("dog; cat;dog",))
+
+
+def test_manifest_with_paths_only(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path\na.mp4\nb.mp4\n")
+    assert ManifestSource(path=path).clips() == [Clip(str(tmp_path / "a.mp4")), Clip(str(tmp_path / "b.mp4"))]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\na.mp4,x\n", "there must be a column 'path', got file, label"),
+        ("path,kind\na.mp4,x\n", "there must be a column 'label', got path, kind"),
+        ("", "there must be a column 'path', got an empty file"),
+        ("path,label\n", "at least one row"),
+        ("path,label\n,x\n", "line 2: path must not be empty"),
+        (
+            "path,label,split\na.mp4,x,train\nb.mp4,x,eval\n",
+            "line 3: split must be one of train, val, test, got 'eval'",
+        ),
+        ("path,label,start_s\na.mp4,x,soon\n", "line 2: start_s must be seconds of at least 0, got 'soon'"),
+        ("path,label,start_s\na.mp4,x,-1\n", "line 2: start_s must be seconds of at least 0, got '-1'"),
+        ("path,label,end_s\na.mp4,x,nan\n", "line 2: end_s must be seconds of at least 0, got 'nan'"),
+        ("path,label,start_s,end_s\na.mp4,x,2,1\n", "line 2: end_s must be after start_s, got 1.0 and 2.0"),
+    ],
+)
+def test_manifest_errors_name_file_line_and_column(tmp_path: Path, text: str, message: str) -> None:
+    path = manifest(tmp_path, text)
+    with pytest.raises(ValueError) as caught:
+        ManifestSource(path=path, label_column="label").clips()
+    assert str(path) in str(caught.value) and message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_manifest_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"missing.csv: the table cannot be read \(No such file or directory\)"):
+        ManifestSource(path=tmp_path / "missing.csv").clips()
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00path\xff" * 10)
+    with pytest.raises(ValueError, match="binary.csv: the table cannot be read"):
+        ManifestSource(path=tmp_path / "binary.csv").clips()
+    with pytest.raises(ValueError, match="label_separator must not be empty"):
+        ManifestSource(path=tmp_path / "m.csv", label_separator="")
+
+
+def esc50(root: Path, rows: str) -> Path:
+    (root / "meta").mkdir()
+    (root / "meta" / "esc50.csv").write_text("filename,fold,target,category\n" + rows)
+    return root
+
+
+def test_esc50_folds(tmp_path: Path) -> None:
+    root = esc50(tmp_path, "1-a.wav,1,0,dog\n2-b.wav,2,1,rain\n1-c.wav,1,1,rain\n")
+    clips = Esc50Source(root=root, fold=2).clips()
+    assert [(clip.split, clip.labels, clip.fold) for clip in clips] == [
+        ("train", ("dog",), 1),
+        ("test", ("rain",), 2),
+        ("train", ("rain",), 1),
+    ]
+    assert clips[0].path == str(tmp_path / "audio" / "1-a.wav")
+    assert {clip.split for clip in Esc50Source(root=root).clips()} == {"train"}
+    with pytest.raises(ValueError, match="fold must be one of 1, 2, got 6"):
+        Esc50Source(root=root, fold=6).clips()
+
+
+def test_esc50_table_that_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="esc50.csv: the table cannot be read"):
+        Esc50Source(root=tmp_path).clips()
+    root = esc50(tmp_path, "a.wav,one,0,dog\n")
+    with pytest.raises(ValueError, match="line 2: fold must be a whole number, got 'one'"):
+        Esc50Source(root=root).clips()
+
+
+def test_real_tables(shared_data: Path) -> None:
+    clips = Esc50Source(root=shared_data / "esc10", fold=3).clips()
+    assert len(clips) == 400 and sum(clip.split == "test" for clip in clips) == 80
+    assert len({clip.labels for clip in clips}) == 10 and all(Path(clip.path).is_file() for clip in clips)
+    words = ManifestSource(path=shared_data / "grid" / "words.csv", label_column="word").clips()
+    assert len(words) == 4800 and len({clip.labels for clip in words}) == 51
+    with pytest.raises(ValueError, match="must be a column 'sentence', got path, start_s, end_s, split, kind, word"):
+        ManifestSource(path=shared_data / "grid" / "words.csv", label_column="sentence").clips()
