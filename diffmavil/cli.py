@@ -10,10 +10,10 @@ import sys
 import traceback
 from argparse import ArgumentError
 from importlib import import_module
-from pathlib import Path
 from types import TracebackType
 
 from diffmavil import __version__
+from diffmavil.commands.configs import find_configs, packaged_configs
 
 TRAINING = {
     "fit": "train: pretraining or fine-tuning, as the config says",
@@ -105,50 +105,6 @@ def _help() -> str:
             "diffmavil COMMAND --help lists its keys, diffmavil fit --model.help CLASS those of a class.",
         ]
     )
-
-
-def _configs_dir() -> Path:
-    """Where the packaged configs are: in the package when it was installed from a wheel, else beside it."""
-    package = Path(__file__).absolute().parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
-
-
-def packaged_configs() -> list[str]:
-    """Names of the packaged configs, as ``--config`` takes them."""
-    root = _configs_dir()
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.yaml"))
-
-
-def find_config(name: str) -> str:
-    """Path of a config: a file seen from the working directory, or else the packaged one of that name.
-
-    Args:
-        name: A path, or the name of a packaged config: ``pretrain.yaml``, ``demo/pretrain_grid.yaml``.
-
-    Raises:
-        FileNotFoundError: If there is neither.
-    """
-    if Path(name).is_file():
-        return name
-    names = packaged_configs()
-    if name in names:
-        return str(_configs_dir() / name)
-    raise FileNotFoundError(f"--config must be a file or one of {', '.join(names)}; got {name}")
-
-
-def find_configs(args: list[str]) -> list[str]:
-    """The command line with every value of ``--config`` or ``-c`` replaced by the path that it stands for."""
-    found = list(args)
-    for i, arg in enumerate(args):
-        flag, equals, value = arg.partition("=")
-        if flag not in ("--config", "-c"):
-            continue
-        if equals:
-            found[i] = f"{flag}={find_config(value)}"
-        elif i + 1 < len(args):
-            found[i + 1] = find_config(args[i + 1])
-    return found
 
 
 _CHECKERS = {"diffmavil", "jsonargparse", "lightning"}

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from diffmavil import __version__, cli
+from diffmavil.commands import configs
 from diffmavil.commands.train import DiffmavilCLI
 
 CONFIG = """
@@ -60,7 +61,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     (root / "demo").mkdir()
     for name, epochs in (("one.yaml", 11), ("demo/two.yaml", 22)):
         (root / name).write_text(CONFIG.replace("max_epochs: 1", f"max_epochs: {epochs}"))
-    monkeypatch.setattr(cli, "_configs_dir", lambda: root)
+    monkeypatch.setattr(configs, "_configs_dir", lambda: root)
     return root
 
 
@@ -135,12 +136,12 @@ def test_what_print_config_prints_can_be_fed_back(run: Run) -> None:
     assert run("fit", "--config", "again.yaml", "--print_config") == (0, first, "")
 
 
-@pytest.mark.parametrize("name", cli.packaged_configs())
+@pytest.mark.parametrize("name", configs.packaged_configs())
 def test_every_packaged_config_fits_the_signatures(name: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
     monkeypatch.setattr(DiffmavilCLI, "instantiate_classes", lambda self: parsed.append(self))
     monkeypatch.setattr(DiffmavilCLI, "_run_subcommand", lambda *_: None)
-    content = yaml.safe_load(Path(cli.find_config(name)).read_text())
+    content = yaml.safe_load(Path(configs.find_config(name)).read_text())
     complete = "model" in content
     args = ["--config", name] if complete else ["--config", "mine.yaml", "--config", name]
     if complete and "source" not in content["data"]:  # the user's to give

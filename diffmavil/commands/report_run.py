@@ -171,7 +171,7 @@ def about_files(run: Path, data: ClipDataModule) -> Markup:
     found = [(name, text) for name, text in _FILES.items() if any(run.glob(name))]
     files = [tag("p", "In ", tag("code", str(run)), ":"), table(found)] if found else []
     builder = _builder(run)
-    backbone = "" if builder is None else f" --model.backbone {builder[0]} --model.backbone.size {builder[1]}"
+    backbone = "" if builder is None else f" \\\n  --model.backbone {builder[0]} --model.backbone.size {builder[1]}"
     commands = _NEXT.format(
         checkpoint=shlex.quote(str(checkpoint_of(run) or "CHECKPOINT")),
         backbone=backbone,

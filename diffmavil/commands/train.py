@@ -85,12 +85,15 @@ class DiffmavilCLI(LightningCLI):
         return kwargs | {"weights_only": True}
 
 
-def train(args: list[str], *, descriptions: dict[str, str]) -> None:
+def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> DiffmavilCLI:
     """Run a command of the trainer.
 
     Args:
         args: The command and its options.
         descriptions: One line for the help of each command.
+
+    Returns:
+        The command after it has run, with its ``trainer``, ``model`` and ``datamodule``.
 
     Raises:
         ArgumentError: If a key is unknown or a value has the wrong type.
@@ -107,7 +110,7 @@ def train(args: list[str], *, descriptions: dict[str, str]) -> None:
         warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")
         # Lightning recommends a product of its makers at every start.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
-        DiffmavilCLI(
+        return DiffmavilCLI(
             LightningModule,
             ClipDataModule,
             subclass_mode_model=True,
@@ -123,7 +126,7 @@ def train(args: list[str], *, descriptions: dict[str, str]) -> None:
                 "allow_abbrev": False,
                 **{
                     name: {"description": text, "dump_header": [f"diffmavil=={__version__}"]}
-                    for name, text in descriptions.items()
+                    for name, text in (descriptions or {}).items()
                 },
             },
             args=args,

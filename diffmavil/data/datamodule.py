@@ -274,6 +274,8 @@ class ClipDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=dataset.collate,
             pin_memory=torch.cuda.is_available(),
+            # a loader that lives for one epoch would only keep its processes too long
+            persistent_workers=self.num_workers > 0 and sampler.shuffle and self.batch_size_of_epoch is None,
         )
 
     def _dataset(self, indices: Sequence[int], *, training: bool, modalities: Modalities) -> ClipDataset:

@@ -212,8 +212,8 @@ class MediaFile:
         if frame.is_corrupt:
             raise MediaError(self.path, CANNOT_DECODE, "damaged picture")
         # one thread: FFmpeg would start one a core for every picture, which costs more than the conversion
-        picture: npt.NDArray[np.uint8] = self._to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        return np.rot90(picture, round(frame.rotation / 90))
+        picture = self._to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        return np.rot90(picture.astype(np.uint8, copy=False), round(frame.rotation / 90))
 
     def _decode(self, stream: Any, start_s: float) -> Iterator[tuple[float, Any]]:
         """Yield times and decoded frames of a stream from somewhere before ``start_s`` on."""

@@ -160,7 +160,10 @@ def test_the_page_stands_alone(text: str) -> None:
     assert "2 epochs, 4 steps, 8 clips seen" in page.text["table"][0]
     assert "4 train, 1 val, 3 test; 3 classes" in page.text["table"][0]
     assert "50.0 % of the sound's patches" in page.text["table"][0]  # where the curriculum ended
-    assert "last.ckpt" in page.text["pre"][-1]
+    assert (
+        "last.ckpt' \\\n  --model.backbone diffmavil.models.diffmavil --model.backbone.size nano \\\n"
+        in page.text["pre"][-1]
+    )
     # 6 losses (the contrasts too), mask ratio, learning rate; a batch that stays as it is has no chart
     captions = page.text["figcaption"]
     assert captions[:6] == [

@@ -1,0 +1,181 @@
+"""``diffmavil demo``: the whole of it on made clips, from nothing to a page of results."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from diffmavil.commands.configs import find_configs
+from diffmavil.commands.report import Result, write_report
+from diffmavil.commands.synth import synth
+from diffmavil.commands.train import DiffmavilCLI, train
+from diffmavil.data import ClipDataModule
+from diffmavil.modules import PretrainModule
+from diffmavil.probing import linear_probe
+
+ACCURACY = "accuracy"
+
+
+class Demo:
+    """The steps of the demo; each prints the command that it is.
+
+    Args:
+        out: Folder to write into.
+        seed: Seed of the weights, the masks and the choice of few labels; the clips stay the same.
+    """
+
+    def __init__(self, out: Path, seed: int) -> None:
+        self.out, self.seed = out, seed
+        self.manifest = out / "clips" / "manifest.csv"
+        self.commands: list[str] = []
+        self.results: list[Result] = []
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - begin
+
+    def run(self, *args: str) -> DiffmavilCLI:
+        """Print a command of the trainer and run it."""
+        settings = {"--seed_everything": self.seed, "--data.source.path": self.manifest}
+        line = [*args, *(str(part) for pair in settings.items() for part in pair)]
+        self.say("diffmavil", *line)
+        return train(find_configs(line))
+
+    def say(self, *words: str) -> None:
+        """Print a command and keep it for the page."""
+        self.commands.append(shlex.join(words))
+        print(f"\n$ {self.commands[-1]}", flush=True)
+
+    def add(self, step: str, start: str, task: str, value: float, num_classes: int, flops: int | None = None) -> None:
+        """Note a result."""
+        print(f"{task}, {start}: accuracy {value:.3f}", flush=True)
+        seconds = self.seconds[step]
+        result = Result(
+            task=task, start=start, metric=ACCURACY, value=value, chance=1 / num_classes, flops=flops, seconds=seconds
+        )
+        self.results.append(result)
+
+
+def demo(*, out: Path = Path("runs/demo"), clips: int = 1000, epochs: int = 36, seed: int = 0) -> None:
+    """See the whole of it work: make clips, pretrain, probe, fine-tune with few labels, and write report.html.
+
+    About ten minutes on two cores. Every step is a command, printed before it runs; use them on your own clips too.
+
+    Args:
+        out: Folder to write into.
+        clips: Number of made clips, a multiple of 40.
+        epochs: Epochs of pretraining, at least 1.
+        seed: Seed of the weights, the masks and the choice of few labels; the clips stay the same.
+
+    Raises:
+        ValueError: If ``clips`` is no positive multiple of 40, or ``epochs`` below 1.
+    """
+    if clips < 40 or clips % 40:
+        raise ValueError(f"clips must be a positive multiple of 40, got {clips}")
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    begin = time.perf_counter()
+    steps = Demo(out, seed)
+    with steps.step("synth"):
+        steps.say("diffmavil", "synth", "--out", str(steps.manifest.parent), "--clips", str(clips))
+        if _holds(steps.manifest, clips):
+            print(f"{clips} clips are there")
+        else:
+            synth(out=steps.manifest.parent, clips=clips)
+
+    with steps.step("pretrain"):
+        config = ("--config", "demo/pretrain.yaml", "--trainer.max_epochs", str(epochs), "--model.seed", str(seed))
+        pretraining = steps.run("fit", *config, *_folder(out / "pretrain"))
+    run = Path(str(pretraining.trainer.log_dir))
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    pretraining_flops = int(json.loads((run / "compute.json").read_text())["training_flops"])
+    starts: dict[str, list[str]] = {"pretrained": ["--model.checkpoint", str(checkpoint)], "untrained": []}
+
+    for modality in ("audio", "video"):
+        for start, flags in starts.items():
+            step = f"probe {modality} {start}"
+            with steps.step(step):
+                probe = steps.run("test", "--config", "demo/probe.yaml", "--model.modalities", modality, *flags)
+            accuracy = float(probe.trainer.callback_metrics[f"test/{ACCURACY}"])
+            classes = len(probe.datamodule.classes)
+            flops = pretraining_flops if flags else None
+            steps.add(step, start, f"linear probe, {modality}, all labels", accuracy, classes, flops)
+    with steps.step("baseline"):
+        score = log_mel_baseline(pretraining.datamodule)
+    steps.add("baseline", "log-mel mean and deviation", "linear probe, audio, all labels", score, classes)
+
+    for start, flags in starts.items():
+        step = f"finetune {start}"
+        with steps.step(step):
+            folder = out / "finetune" / start
+            config = ("--config", "demo/finetune.yaml", "--data.seed", str(seed), "--model.seed", str(seed))
+            tuning = steps.run("fit", *config, *_folder(folder), *flags)
+            run_folder = Path(str(tuning.trainer.log_dir))
+            last = run_folder / "checkpoints" / "last.ckpt"
+            test = steps.run("test", *config, *_folder(folder), "--ckpt_path", str(last))
+        accuracy = float(test.trainer.callback_metrics[f"test/{ACCURACY}"])
+        flops = int(json.loads((run_folder / "compute.json").read_text())["training_flops"])
+        steps.add(step, start, "fine-tuning, audio and video, 5 labels a class", accuracy, classes, flops)
+
+    with steps.step("report"):
+        module, data = pretraining.model, pretraining.datamodule
+        assert isinstance(module, PretrainModule)
+        page = out / "report.html"
+        write_report(run=run, data=data, module=module, results=steps.results, commands=steps.commands, out=page)
+    summary = {"seed": seed, "seconds": steps.seconds, "results": [asdict(result) for result in steps.results]}
+    (out / "results.json").write_text(json.dumps(summary, indent=2) + "\n")
+    print_table(steps.results)
+    print(f"\nall of it took {time.perf_counter() - begin:.0f} s; open {page}")
+
+
+def log_mel_baseline(data: ClipDataModule) -> float:
+    """Accuracy of logistic regression on the mean and standard deviation over time of each log-mel bin."""
+    data.setup("test")
+    features, labels = {}, {}
+    for split in ("train", "test"):
+        rows, ids = [], []
+        indices = [*data.split_indices["train"], *data.split_indices["val"]] if split == "train" else []
+        loader = data.eval_dataloader(indices or data.split_indices["test"], modalities="audio")
+        for raw in tqdm(loader, desc=f"log-mel statistics, {split}", unit="batch"):
+            batch = data.prepare(raw, "cpu")
+            if batch.audio is None or batch.labels is None:
+                continue
+            frames = batch.audio_frames
+            for row, spectrogram in enumerate(batch.audio[:, 0]):
+                real = spectrogram if frames is None else spectrogram[: int(frames[row])]
+                rows.append(torch.cat([real.mean(0), real.std(0, correction=0)]).numpy())
+            ids.append(batch.labels.numpy())
+        features[split], labels[split] = np.stack(rows), np.concatenate(ids)
+    choices = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    train_split, test_split = (features["train"], labels["train"]), (features["test"], labels["test"])
+    return linear_probe(train_split, test_split, inverse_regularisations=choices).score
+
+
+def print_table(results: list[Result]) -> None:
+    """The results in plain text."""
+    width = max(len(f"{result.task}, {result.start}") for result in results)
+    print()
+    for result in results:
+        name = f"{result.task}, {result.start}"
+        print(f"{name:<{width}}  {result.value:6.1%}  (chance {result.chance:.0%}, {result.seconds:4.0f} s)")
+
+
+def _holds(manifest: Path, clips: int) -> bool:
+    return manifest.is_file() and len(manifest.read_text().splitlines()) == clips + 1
+
+
+def _folder(path: Path) -> tuple[str, str]:
+    return "--trainer.default_root_dir", str(path)
