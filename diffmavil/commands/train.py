@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no public name
 from lightning import LightningModule, Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 # Imported for their names: a config may name a class of these without its path.
 import diffmavil.callbacks
@@ -21,6 +21,15 @@ from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_o
 
 class ConfigError(Exception):
     """A config that parses, but from which the trainer, the model or the data cannot be built."""
+
+
+class SaveTrainingConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` into the folder of a training; measuring leaves no files behind."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it when a training begins."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
 
 
 class DiffmavilCLI(LightningCLI):
@@ -119,6 +128,7 @@ def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> Dif
             # the data module's sampler gives each process its part itself
             trainer_defaults={"use_distributed_sampler": False},
             # a second run into the same folder replaces config.yaml instead of dying at it
+            save_config_callback=SaveTrainingConfig,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={
                 "prog": "diffmavil",
