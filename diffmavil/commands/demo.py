@@ -69,7 +69,7 @@ class Demo:
         self.results.append(result)
 
 
-def demo(*, out: Path = Path("runs/demo"), clips: int = 1000, epochs: int = 36, seed: int = 0) -> None:
+def demo(*, out: Path = Path("runs/demo"), clips: int = 1000, epochs: int = 30, seed: int = 0) -> None:
     """See the whole of it work: make clips, pretrain, probe, fine-tune with few labels, and write report.html.
 
     About ten minutes on two cores. Every step is a command, printed before it runs; use them on your own clips too.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no public name
 from lightning import LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 # Imported for their names: a config may name a class of these without its path.
@@ -66,6 +69,10 @@ class DiffmavilCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, ImportError) as error:
             raise ConfigError(str(error)) from error
+        if isinstance(self.trainer.accelerator, CPUAccelerator):
+            # Threads that wait for a core which a data worker holds slow each step down several times over.
+            free = len(os.sched_getaffinity(0)) - self.datamodule.num_workers
+            torch.set_num_threads(min(torch.get_num_threads(), max(1, free)))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, whose checks raise whatever comes to hand.
