@@ -19,7 +19,7 @@ TRAINING = {
     "fit": "train: pretraining or fine-tuning, as the config says",
     "validate": "measure on the validation split",
     "test": "measure on the test split; with linear_probe.yaml, the whole probe",
-    "predict": "run the model over the predict split",
+    "predict": "run the model over all clips and write predictions.npz: features, or probabilities",
 }
 """Commands of the trainer: LightningCLI, in diffmavil/commands/train.py."""
 

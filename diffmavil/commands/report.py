@@ -109,7 +109,7 @@ def _rebuild(run: Path) -> tuple[PretrainModule, ClipDataModule]:
     if not isinstance(module, PretrainModule):
         raise ValueError(f"run must be one of a PretrainModule, got one of {type(module).__name__}")
     name = f"checkpoint {checkpoint}"
-    weights = weights_of(read_checkpoint(checkpoint), module=type(module).__name__, name=name)
+    weights = weights_of(read_checkpoint(checkpoint), module=module.kind(), name=name)
     check_shapes(weights, module, name)
     module.load_state_dict(weights)
     curves = read_curves(run)

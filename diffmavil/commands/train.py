@@ -20,6 +20,7 @@ import diffmavil.modules  # noqa: F401
 from diffmavil import __version__
 from diffmavil.data import ClipDataModule
 from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
+from diffmavil.modules.base import TrainedModule
 
 
 class ConfigError(Exception):
@@ -85,6 +86,10 @@ class DiffmavilCLI(LightningCLI):
         except (ValueError, TypeError, RuntimeError) as error:
             raise ConfigError(str(error)) from error
 
+    def before_predict(self) -> None:
+        """Have the predictions written to a file."""
+        self.trainer.callbacks.append(diffmavil.callbacks.PredictionWriter())  # type: ignore[attr-defined]
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Arguments of the trainer's method, with the checkpoint looked at before any data is.
 
@@ -96,7 +101,8 @@ class DiffmavilCLI(LightningCLI):
         if ckpt_path not in (None, "last", "best", "hpc") and not Path(ckpt_path).is_dir():
             name = f"checkpoint {ckpt_path}"
             checkpoint = read_checkpoint(Path(ckpt_path))
-            weights = weights_of(checkpoint, module=type(self.model).__name__, name=name)
+            kind = self.model.kind() if isinstance(self.model, TrainedModule) else type(self.model).__name__
+            weights = weights_of(checkpoint, module=kind, name=name)
             check_shapes(weights, self.model, name)
         return kwargs | {"weights_only": True}
 

@@ -49,7 +49,7 @@ class ManifestSource(ClipSource):
 
     Args:
         path: The CSV file.
-        root: Folder that relative paths start from; by default the CSV file's.
+        media_root: Folder that relative paths start from; by default the CSV file's.
         label_column: Column that holds the labels; ``None`` for clips without labels.
         label_separator: What stands between several labels in one cell.
     """
@@ -58,14 +58,14 @@ class ManifestSource(ClipSource):
         self,
         *,
         path: str | Path,
-        root: str | Path | None = None,
+        media_root: str | Path | None = None,
         label_column: str | None = None,
         label_separator: str = ";",
     ) -> None:
         if not label_separator:
             raise ValueError("label_separator must not be empty, got ''")
         self.path = Path(path)
-        self.root = self.path.parent if root is None else Path(root)
+        self.media_root = self.path.parent if media_root is None else Path(media_root)
         self.label_column = label_column
         self.label_separator = label_separator
 
@@ -89,7 +89,7 @@ class ManifestSource(ClipSource):
             raise ValueError(f"{self.path}, line {line}: end_s must be after start_s, got {end_s} and {start_s or 0.0}")
         cell = "" if self.label_column is None else row[self.label_column]
         labels = tuple(dict.fromkeys(label.strip() for label in cell.split(self.label_separator) if label.strip()))
-        return Clip(str(self.root / row["path"]), start_s, end_s, split, labels)
+        return Clip(str(self.media_root / row["path"]), start_s, end_s, split, labels)
 
     def _seconds(self, line: int, row: Row, column: str) -> float | None:
         cell = row.get(column, "")

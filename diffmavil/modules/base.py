@@ -47,6 +47,11 @@ class TrainedModule(L.LightningModule):
             raise ValueError(f"lr_end must be in [0, 1], got {lr_end}")
         self.warmup, self.lr_end, self.betas, self.seed = warmup, lr_end, betas, seed
 
+    @classmethod
+    def kind(cls) -> str:
+        """What checkpoints say they are of: the class, or for a subclass from elsewhere the one of ours it extends."""
+        return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("diffmavil."))
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the optimiser, each with its ``peak_lr``."""
         raise NotImplementedError
@@ -79,7 +84,7 @@ class TrainedModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint as ours."""
-        mark_checkpoint(checkpoint, type(self).__name__, __version__)
+        mark_checkpoint(checkpoint, self.kind(), __version__)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that is not ours or does not fit, in one line.
@@ -88,5 +93,5 @@ class TrainedModule(L.LightningModule):
             CheckpointError: If so.
         """
         name = "the checkpoint"
-        state: dict[str, Tensor] = weights_of(checkpoint, module=type(self).__name__, name=name)
+        state: dict[str, Tensor] = weights_of(checkpoint, module=self.kind(), name=name)
         check_shapes(state, self, name)

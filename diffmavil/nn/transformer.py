@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
@@ -96,11 +95,10 @@ class Transformer(nn.Module):
         super().__init__()
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f"drop_path_rate must be in [0, 1), got {drop_path_rate}")
-        rates = torch.linspace(0, drop_path_rate, max(depth, 1)).tolist()
+        rates = [drop_path_rate * block / max(depth - 1, 1) for block in range(depth)]
         self.embed_dim = embed_dim
         self.blocks = nn.ModuleList(
-            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path_rate=rate)
-            for rate in rates[:depth]
+            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path_rate=rate) for rate in rates
         )
         self.norm = layer_norm(embed_dim)
 

@@ -66,7 +66,7 @@ def test_manifest_with_everything(tmp_path: Path) -> None:
         Clip(str(tmp_path / "sub/b.mp4"), None, None, "train", ()),
         Clip("/c.mp4", 1.0, None, "val", ("x",)),
     ]
-    elsewhere = ManifestSource(path=path, root="media", label_column="what", label_separator="|").clips()
+    elsewhere = ManifestSource(path=path, media_root="media", label_column="what", label_separator="|").clips()
     assert (elsewhere[0].path, elsewhere[0].labels) == (str(Path("media/a.mp4")), ("dog; cat;dog",))
 
 

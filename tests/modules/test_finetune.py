@@ -56,7 +56,7 @@ def test_mean_average_precision_is_that_of_scikit_learn(made_clips: Path, tmp_pa
             f"{row['path']},{row['split']},{row['label']};{'loud' if loud[row['path']] else 'soft'}\n" for row in rows
         )
     )
-    source = ManifestSource(path=manifest, root=made_clips, label_column="tags")
+    source = ManifestSource(path=manifest, media_root=made_clips, label_column="tags")
     data = made_data(made_clips, source=source, multi_label=True, modalities="audio")
     module = FineTuneModule(backbone=learner(), num_classes=12, multi_label=True, modalities="audio")
     run = trainer(tmp_path, enable_checkpointing=False)

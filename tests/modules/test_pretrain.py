@@ -12,7 +12,7 @@ from small import batch, learner, made_data, trainer
 
 from diffmavil import keys
 from diffmavil.losses import info_nce, reconstruction_loss
-from diffmavil.models.pretrained import CheckpointError
+from diffmavil.models.pretrained import CheckpointError, load_learner
 from diffmavil.modules import PretrainModule
 
 
@@ -137,3 +137,20 @@ def test_weights_of_a_vit_are_loaded_and_what_did_not_fit_is_listed(
 def test_refuses_values_outside_their_range(change: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PretrainModule(model=learner(), **change)
+
+
+class _OwnObjective(PretrainModule):
+    """A subclass outside of the package."""
+
+
+def test_a_subclass_from_elsewhere_writes_checkpoints_that_others_can_start_from(
+    made_clips: Path, tmp_path: Path
+) -> None:
+    run = trainer(tmp_path, max_epochs=1, limit_train_batches=1, enable_checkpointing=False)
+    own = _OwnObjective(model=learner(seed=1))
+    run.fit(own, made_data(made_clips))
+    run.save_checkpoint(tmp_path / "own.ckpt")
+    target = learner(seed=2)
+    load_learner(target, tmp_path / "own.ckpt")
+    for one, two in zip(own.model.parameters(), target.parameters(), strict=True):
+        assert torch.equal(one, two)
