@@ -40,7 +40,7 @@ class AdaptiveBatchSize(L.Callback):
         """Tell the data module.
 
         Raises:
-            ValueError: If the run has no curriculum, no end, or would not rebuild its loader.
+            ValueError: If the run has no curriculum or no end.
         """
         if stage != "fit":
             return

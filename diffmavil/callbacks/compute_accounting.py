@@ -44,8 +44,8 @@ class ComputeAccounting(L.Callback):
 
     FLOPs follow from the formula in ``diffmavil.flops``, the ratios and the batch of each step. Seconds are wall clock:
     ``data_s`` from the end of a step to the start of the next (waiting for workers, transfer, spectrograms) and
-    ``step_s`` from start to end; validation and checkpoints are in neither. Counts go on where a resumed run left
-    them. All figures are of one process; multiply clips and FLOPs by ``world_size`` for the run's.
+    ``step_s`` from start to end, the device's work included; validation is in neither. Counts go on where a resumed
+    run left them. All figures are of one process; multiply clips and FLOPs by ``world_size`` for the run's.
 
     Args:
         peak_tflops_per_s: The device's peak at the precision in use, in TFLOP/s; given, utilisation is reported.
@@ -73,14 +73,14 @@ class ComputeAccounting(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Data has come, the step begins."""
-        now = time.perf_counter()
+        now = _now(pl_module.device)
         self._data_s, self._mark = now - self._mark, now
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Add the step to its epoch."""
-        now = time.perf_counter()
+        now = _now(pl_module.device)
         step_s, self._mark = now - self._mark, now
         clips = len(batch.index)
         by_part = {
@@ -106,6 +106,10 @@ class ComputeAccounting(L.Callback):
         if self.peak_tflops_per_s:
             logged[keys.MFU] = flops / step_s / 1e12 / self.peak_tflops_per_s
         pl_module.log_dict(logged, batch_size=clips)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock again."""
+        self._mark = time.perf_counter()
 
     def _entry(self, epoch: int) -> dict[str, Any]:
         if not self.epochs or self.epochs[-1]["epoch"] != epoch:
@@ -139,6 +143,13 @@ class ComputeAccounting(L.Callback):
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "epochs": self.epochs,
         }
+
+
+def _now(device: torch.device) -> float:
+    """Seconds on a clock, after all that the device was given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def peak_memory_bytes(device: torch.device) -> int:

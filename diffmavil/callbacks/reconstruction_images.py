@@ -87,7 +87,12 @@ class ReconstructionImages(L.Callback):
     ) -> None:
         """Draw and log."""
         logger = trainer.logger
-        due = batch_idx == 0 and trainer.current_epoch % self.every_n_epochs == 0 and not trainer.sanity_checking
+        due = (
+            batch_idx == 0
+            and len(batch.index) > 0
+            and trainer.current_epoch % self.every_n_epochs == 0
+            and not trainer.sanity_checking
+        )
         if not due or not isinstance(logger, TensorBoardLogger) or not isinstance(pl_module, PretrainModule):
             return
         with torch.no_grad():

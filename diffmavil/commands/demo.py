@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from diffmavil import keys
 from diffmavil.commands.configs import find_configs
 from diffmavil.commands.report import Result, write_report
 from diffmavil.commands.synth import synth
@@ -21,8 +22,6 @@ from diffmavil.commands.train import DiffmavilCLI, train
 from diffmavil.data import ClipDataModule
 from diffmavil.modules import PretrainModule
 from diffmavil.probing import linear_probe
-
-ACCURACY = "accuracy"
 
 
 class Demo:
@@ -64,7 +63,13 @@ class Demo:
         print(f"{task}, {start}: accuracy {value:.3f}", flush=True)
         seconds = self.seconds[step]
         result = Result(
-            task=task, start=start, metric=ACCURACY, value=value, chance=1 / num_classes, flops=flops, seconds=seconds
+            task=task,
+            start=start,
+            metric=keys.ACCURACY,
+            value=value,
+            chance=1 / num_classes,
+            flops=flops,
+            seconds=seconds,
         )
         self.results.append(result)
 
@@ -109,7 +114,7 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 1000, epochs: int = 30, 
             step = f"probe {modality} {start}"
             with steps.step(step):
                 probe = steps.run("test", "--config", "demo/probe.yaml", "--model.modalities", modality, *flags)
-            accuracy = float(probe.trainer.callback_metrics[f"test/{ACCURACY}"])
+            accuracy = float(probe.trainer.callback_metrics[f"test/{keys.ACCURACY}"])
             classes = len(probe.datamodule.classes)
             flops = pretraining_flops if flags else None
             steps.add(step, start, f"linear probe, {modality}, all labels", accuracy, classes, flops)
@@ -126,7 +131,7 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 1000, epochs: int = 30, 
             run_folder = Path(str(tuning.trainer.log_dir))
             last = run_folder / "checkpoints" / "last.ckpt"
             test = steps.run("test", *config, *_folder(folder), "--ckpt_path", str(last))
-        accuracy = float(test.trainer.callback_metrics[f"test/{ACCURACY}"])
+        accuracy = float(test.trainer.callback_metrics[f"test/{keys.ACCURACY}"])
         flops = int(json.loads((run_folder / "compute.json").read_text())["training_flops"])
         steps.add(step, start, "fine-tuning, audio and video, 5 labels a class", accuracy, classes, flops)
 

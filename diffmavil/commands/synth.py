@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from diffmavil.commands.cores import available_cores
 from diffmavil.data.synthetic import KINDS, ClipFormat, label_of, make_clip, split_of, write_mp4
 
 COLUMNS = ("path", "split", "label", "rate_hz", "pitch_hz", "scale", "snr_db", "loudness_dbfs", "onsets_s")
@@ -55,7 +55,7 @@ def synth(
     clip_format = ClipFormat(clip_s=clip_s, size_px=size_px, fps=fps, sample_rate_hz=sample_rate_hz)
     (out / "clips").mkdir(parents=True, exist_ok=True)
     make = partial(_make, out, seed, clip_format)
-    count = min(workers or _cores(), clips)
+    count = min(workers or available_cores(), clips)
     if count == 1:
         rows = list(tqdm(map(make, range(clips)), total=clips, desc="synth", unit="clip"))
     else:
@@ -92,9 +92,3 @@ def _make(out: Path, seed: int, clip_format: ClipFormat, index: int) -> tuple[st
         f"{clip.loudness_dbfs:.1f}",
         ";".join(f"{onset:.3f}" for onset in clip.event.onsets_s),
     )
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import diffmavil.callbacks
 import diffmavil.modules  # noqa: F401
 from diffmavil import __version__
+from diffmavil.commands.cores import available_cores
 from diffmavil.data import ClipDataModule
 from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
 from diffmavil.modules.base import TrainedModule
@@ -72,7 +72,7 @@ class DiffmavilCLI(LightningCLI):
             raise ConfigError(str(error)) from error
         if isinstance(self.trainer.accelerator, CPUAccelerator):
             # Threads that wait for a core which a data worker holds slow each step down several times over.
-            free = len(os.sched_getaffinity(0)) - self.datamodule.num_workers
+            free = available_cores() - self.datamodule.num_workers
             torch.set_num_threads(min(torch.get_num_threads(), max(1, free)))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

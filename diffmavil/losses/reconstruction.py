@@ -33,6 +33,8 @@ def reconstruction_loss(
     Source: MAE, arXiv:2111.06377.
     """
     with torch.autocast(device_type=prediction.device.type, enabled=False):
+        if prediction.numel() == 0:  # nothing is masked at a ratio of 0
+            return prediction.float().sum()
         mean, scale = patch_statistics(target.float())
         error = (prediction.float() - (target.float() - mean) / scale).square().mean(-1)
         if valid is None:

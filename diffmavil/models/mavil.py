@@ -109,5 +109,5 @@ class MAViL(nn.Module):
 
 
 def num_decoded(num_masked: int, decode_fraction: float) -> int:
-    """Patches that are decoded of ``num_masked``: the fraction, rounded, at least one."""
-    return max(1, round(num_masked * decode_fraction))
+    """Patches that are decoded of ``num_masked``: the fraction, rounded, at least one where there is one."""
+    return min(num_masked, max(1, round(num_masked * decode_fraction)))

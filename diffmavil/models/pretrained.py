@@ -58,8 +58,8 @@ def weights_of(checkpoint: dict[str, Any], *, module: str, name: str) -> dict[st
     mark = checkpoint.get(MARK)
     if not isinstance(mark, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"{name} is no checkpoint of diffmavil")
-    if mark["module"] != module:
-        raise CheckpointError(f"{name} is a checkpoint of {mark['module']}, not of {module}")
+    if mark.get("module") != module:
+        raise CheckpointError(f"{name} is a checkpoint of {mark.get('module')}, not of {module}")
     weights: dict[str, Tensor] = checkpoint["state_dict"]
     return weights
 
@@ -150,7 +150,11 @@ def load_vit(encoder: Encoder, weights: str) -> Fit:
 
 def _read_vit(weights: str) -> dict[str, Tensor]:
     if weights.startswith("timm:"):
-        state: dict[str, Tensor] = timm.create_model(weights.removeprefix("timm:"), pretrained=True).state_dict()
+        try:
+            model = timm.create_model(weights.removeprefix("timm:"), pretrained=True)
+        except Exception as error:  # an unknown name, or whatever keeps the weights from being fetched
+            raise CheckpointError(f"checkpoint {weights} cannot be had: {error}") from error
+        state: dict[str, Tensor] = model.state_dict()
         return state
     content = read_checkpoint(Path(weights))
     inner = content.get("model", content)  # MAE's files hold their weights under "model"

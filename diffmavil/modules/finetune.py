@@ -109,6 +109,8 @@ class FineTuneModule(TrainedModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is None or stage == "predict":
             return
+        if not data.classes:
+            raise ValueError("the clips must have labels for fine-tuning, got none: set data.source.label_column")
         if len(data.classes) != self.num_classes:
             raise ValueError(f"num_classes must be that of the data, {len(data.classes)}, got {self.num_classes}")
         if data.multi_label != self.multi_label:
@@ -139,13 +141,14 @@ class FineTuneModule(TrainedModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Probabilities ``(B, K)`` of the classes, and ``index`` ``(B,)``."""
+        if not len(batch.index):  # none is left where all clips of a batch were skipped
+            return {"index": batch.index}
         scores = self(batch)
         probabilities = scores.sigmoid() if self.multi_label else scores.softmax(-1)
         return {"index": batch.index, "probabilities": probabilities}
 
     def _loss(self, scores: Tensor, batch: Batch) -> Tensor:
-        if batch.labels is None:
-            raise ValueError("the clips must have labels for fine-tuning, got none: set data.source.label_column")
+        assert batch.labels is not None
         scores = scores.float()
         if self.multi_label:
             # label smoothing's uniform share of two outcomes: present or not
@@ -157,8 +160,8 @@ class FineTuneModule(TrainedModule):
         if len(batch.index) == 0:
             return
         scores = self(batch)
-        assert batch.labels is not None
         loss = self._loss(scores, batch)
+        assert batch.labels is not None
         metrics.update(scores.float().sigmoid() if self.multi_label else scores.float(), batch.labels.long())
         self.log(f"{stage}/{keys.LOSS}", loss, batch_size=len(batch.index), sync_dist=True)
         self.log_dict(metrics, batch_size=len(batch.index), prog_bar=True)

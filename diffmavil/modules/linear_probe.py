@@ -86,7 +86,7 @@ class LinearProbe(L.LightningModule):
             pooled: Tensor = by_time.mean(1)
         else:
             real = rearrange(patches.valid, "b (t s) -> b t s", t=patches.grid[0])[:, :, 0].to(tokens.dtype)
-            pooled = torch.einsum("btsd,bt->bsd", by_time, real) / real.sum(1)[:, None, None]
+            pooled = (by_time * real[:, :, None, None]).sum(1) / real.sum(1)[:, None, None]
         return pooled.mean(1) if self.pooling == "mean" else rearrange(pooled, "b s d -> b (s d)")
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -98,6 +98,10 @@ class LinearProbe(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Fit and score, for every fold where there are folds."""
+        if self.trainer.world_size > 1:
+            raise ValueError(f"trainer.devices must be 1 for a linear probe, got {self.trainer.world_size}")
+        if not self._collected:
+            raise ValueError("a linear probe needs clips that can be read, got none")
         data: ClipDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         index, features, labels = (torch.cat(part).numpy() for part in zip(*self._collected, strict=True))
         self._collected.clear()

@@ -123,13 +123,17 @@ class PretrainModule(TrainedModule):
         }
         sound, picture = output.audio_embeddings, output.video_embeddings
         if self.inter_weight > 0:
-            contrast = info_nce(sound[0], picture[0], temperature=self.inter_temperature)
+            contrast = self._contrast(sound[0], picture[0], self.inter_temperature)
             terms[keys.LOSS_INTER] = (self.inter_weight, contrast)
         if self.intra_weight > 0:
             for name, views in ((keys.LOSS_INTRA_AUDIO, sound), (keys.LOSS_INTRA_VIDEO, picture)):
-                contrast = info_nce(views[0], views[1], temperature=self.intra_temperature)
+                contrast = self._contrast(views[0], views[1], self.intra_temperature)
                 terms[name] = (self.intra_weight, contrast)
         return terms
+
+    def _contrast(self, x: Tensor, y: Tensor, temperature: float) -> Tensor:
+        # in evaluation the ranks may hold different numbers of clips, or none
+        return info_nce(x, y, temperature=temperature, across_ranks=self.training)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective on one batch."""

@@ -145,7 +145,7 @@ class Decoder(nn.Module):
             hidden_valid: Which hidden patches are real; ``None`` when all are.
         """
         seen: Tensor = self.embed_visible(visible)
-        seen = seen + self.positions(grid, ids_keep).to(seen.dtype)
-        hidden = tokens + self.positions(grid, ids_decode).to(tokens.dtype)
+        seen = seen + self.positions(grid, ids_keep)
+        hidden = tokens + self.positions(grid, ids_decode)
         out: Tensor = self.head(self.norm(self.trunk(hidden, seen, hidden_valid, visible_valid)))
         return out

@@ -105,5 +105,5 @@ class Encoder(nn.Module):
             depth: Stop after so many blocks; ``None`` for all.
         """
         tokens: Tensor = self.patch_embed(gather_patches(patches.values, ids))
-        out: Tensor = self.transformer(tokens + self.positions(patches.grid, ids).to(tokens.dtype), valid, depth)
+        out: Tensor = self.transformer(tokens + self.positions(patches.grid, ids), valid, depth)
         return out

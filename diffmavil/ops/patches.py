@@ -80,5 +80,5 @@ def masked_mean(x: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"] | None) ->
     """Mean over the real patches of each clip (over all of them when ``valid`` is ``None``)."""
     if valid is None:
         return reduce(x, "b n d -> b d", "mean")
-    weight = valid.to(x.dtype)
-    return torch.einsum("bnd,bn->bd", x, weight) / weight.sum(1, keepdim=True).clamp(min=1)
+    weight = valid.to(x.dtype)  # no einsum: autocast would run it in half precision
+    return (x * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True).clamp(min=1)

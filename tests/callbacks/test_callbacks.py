@@ -16,10 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from diffmavil.callbacks import AdaptiveBatchSize, ComputeAccounting, MaskRatioCurriculum, ReconstructionImages
 from diffmavil.callbacks.reconstruction_images import reconstruct
 from diffmavil.flops import learner_flops
+from diffmavil.models.reconstruct import reconstruction_views
 from diffmavil.modules import PretrainModule
+from diffmavil.nn.encoder import Patches
 from diffmavil.ops.patches import patchify
 from diffmavil.schedules import Schedule
-from diffmavil.types import Batch
+from diffmavil.types import Batch, Reconstruction
 
 
 def _curriculum(per: str = "epoch") -> MaskRatioCurriculum:
@@ -122,10 +124,21 @@ def test_the_pictures_show_what_happened(made_clips: Path, tmp_path: Path) -> No
     for view in (corrupted, predicted):
         assert torch.equal(view[shown], original[shown]), "visible patches are shown as they are"
         assert ((view != original).any(-1) == ~shown).all()
-    (
-        torch.testing.assert_close(predicted[~shown].mean(-1), original[~shown].mean(-1), atol=0.3, rtol=0.3),
-        "the true mean is put back",
-    )
+
+
+def test_a_prediction_is_shown_with_the_mean_and_scale_of_the_true_patch() -> None:
+    torch.manual_seed(0)
+    values = 5 + 3 * torch.randn(1, 4, 256)
+    said = torch.randn(1, 1, 256)
+    patches = Patches(values, (2, 2), None)
+    keep, decode = torch.tensor([[0, 3]]), torch.tensor([[2]])
+    reconstruction = Reconstruction(said, values[:, 2:3], None, None, keep, decode, None)
+    views = reconstruction_views(patches, (16, 16), reconstruction)
+    shown = patchify(views.predicted, (16, 16))
+    expected = said[0, 0] * values[0, 2].std() + values[0, 2].mean()
+    torch.testing.assert_close(shown[0, 2], expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(shown[0, [0, 3]], values[0, [0, 3]])
+    assert (shown[0, 1] == 0).all(), "neither seen nor decoded"
 
 
 def test_refuses_numbers_outside_their_range() -> None:

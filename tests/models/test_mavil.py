@@ -6,11 +6,12 @@ import pytest
 import torch
 from small import AUDIO_SIZE, BUILDERS, batch, learner
 
+from diffmavil.losses import info_nce, reconstruction_loss
 from diffmavil.models import diffmavil_efficient
 from diffmavil.models.mavil import MAViL
 from diffmavil.nn import DiffusedPatches
 from diffmavil.ops.patches import gather_patches, patchify
-from diffmavil.types import ModelOutput
+from diffmavil.types import ModelOutput, Reconstruction
 
 RATIOS = {"audio_mask_ratio": 0.75, "video_mask_ratio": 0.75}
 
@@ -56,11 +57,26 @@ def test_the_encoder_embeds_clean_visible_patches_only() -> None:
     assert torch.equal(values, gather_patches(patchify(audio, (16, 16)), output.audio.ids_keep))
 
 
+STREAMS = pytest.mark.parametrize(("stream", "patch"), [("audio", (16, 16)), ("video", (2, 16, 16))])
+
+
+def _gradient(model: MAViL, stream: str, patch: tuple[int, ...]) -> tuple[torch.Tensor, Reconstruction]:
+    """Gradient of all predictions with respect to one stream, in patches, and that stream's reconstruction."""
+    clips = batch()
+    x = getattr(clips, stream).requires_grad_()
+    torch.manual_seed(3)
+    output = model(clips, **RATIOS)
+    (grad,) = torch.autograd.grad(output.audio.prediction.sum() + output.video.prediction.sum(), x)
+    return patchify(grad, patch), getattr(output, stream)
+
+
+@STREAMS
+@pytest.mark.parametrize("name", ["diffmavil", "diffmavil_efficient"])
 def test_nothing_leaks_from_masked_content_but_through_the_noised_patch(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, stream: str, patch: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the noised patches held fixed, the gradient with respect to clean masked content is exactly zero."""
-    model = learner()
+    model = learner(name)
     free = DiffusedPatches.forward
 
     def held_fixed(self: DiffusedPatches, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -68,32 +84,45 @@ def test_nothing_leaks_from_masked_content_but_through_the_noised_patch(
         assert noised is not None and timesteps is not None
         return self.tokens(noised.detach(), timesteps), noised.detach(), timesteps
 
-    def gradient() -> tuple[torch.Tensor, ModelOutput]:
-        clips = batch()
-        assert clips.audio is not None
-        clips.audio.requires_grad_()
-        torch.manual_seed(3)
-        output = model(clips, **RATIOS)
-        total = output.audio.prediction.sum() + output.video.prediction.sum()
-        (grad,) = torch.autograd.grad(total, clips.audio)
-        return patchify(grad, (16, 16)), output
-
-    through, output = gradient()
-    assert gather_patches(through, output.audio.ids_decode).abs().max() > 0, "x_t carries the content"
+    through, part = _gradient(model, stream, patch)
+    assert gather_patches(through, part.ids_decode).abs().max() > 0, "x_t carries the content"
     monkeypatch.setattr(DiffusedPatches, "forward", held_fixed)
-    fixed, output = gradient()
-    assert gather_patches(fixed, output.audio.ids_decode).abs().max() == 0
-    assert gather_patches(fixed, output.audio.ids_keep).abs().max() > 0
+    fixed, part = _gradient(model, stream, patch)
+    assert gather_patches(fixed, part.ids_decode).abs().max() == 0
+    assert gather_patches(fixed, part.ids_keep).abs().max() > 0
 
 
-def test_mask_tokens_carry_nothing() -> None:
-    model = learner("mavil")
-    clips = batch()
-    assert clips.audio is not None
-    clips.audio.requires_grad_()
-    output = model(clips, **RATIOS)
-    (grad,) = torch.autograd.grad(output.audio.prediction.sum(), clips.audio)
-    assert gather_patches(patchify(grad, (16, 16)), output.audio.ids_decode).abs().max() == 0
+@STREAMS
+def test_mask_tokens_carry_nothing(stream: str, patch: tuple[int, ...]) -> None:
+    grad, part = _gradient(learner("mavil"), stream, patch)
+    assert gather_patches(grad, part.ids_decode).abs().max() == 0
+    assert gather_patches(grad, part.ids_keep).abs().max() > 0
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("name", BUILDERS)
+def test_trains_in_bf16_with_a_residual_stream_in_float32(name: str, padded: bool) -> None:
+    model = learner(name)
+    streams: list[torch.dtype] = []
+    for block in (model.audio_encoder.transformer.blocks[1], model.video_decoder.trunk.blocks[1]):
+        block.register_forward_pre_hook(lambda _, args: streams.append(args[0].dtype))
+    clips = batch(audio_frames=[48, 16, 32], video_frames=[4, 2, 4]) if padded else batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(clips, **RATIOS, num_views=2)
+        loss = sum(
+            reconstruction_loss(part.prediction, part.target, part.valid) for part in (output.audio, output.video)
+        ) + info_nce(output.audio_embeddings[0], output.video_embeddings[0], temperature=0.1)
+    assert isinstance(loss, torch.Tensor)
+    loss.backward()
+    assert loss.dtype == torch.float32 and loss.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert set(streams) == {torch.float32}
+
+
+def test_a_ratio_of_nothing_costs_nothing_to_reconstruct() -> None:
+    output = learner()(batch(), audio_mask_ratio=0.0, video_mask_ratio=0.5)
+    assert output.audio.ids_decode.shape[1] == 0
+    assert reconstruction_loss(output.audio.prediction, output.audio.target).item() == 0.0
 
 
 def test_sound_and_picture_meet_in_the_fusion() -> None:
