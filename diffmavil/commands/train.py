@@ -130,6 +130,8 @@ def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> Dif
         warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated")
         # Without a val split there are no validation batches; with several processes Lightning doubts it.
         warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")
+        # A test after a training writes to a folder of its own; the checkpoint callback remarks on it.
+        warnings.filterwarnings("ignore", r"The dirpath has changed from")
         # Lightning recommends a product of its makers at every start.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
         return DiffmavilCLI(
