@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import lightning as L
@@ -26,7 +27,7 @@ def run_progress(trainer: L.Trainer, batch_idx: int) -> float:
     return min(trainer.global_step / trainer.max_steps, 1.0) if trainer.max_steps > 0 else 0.0
 
 
-class TrainedModule(L.LightningModule):
+class TrainedModule(L.LightningModule, ABC):
     """Base of the modules that train a network.
 
     Args:
@@ -52,9 +53,9 @@ class TrainedModule(L.LightningModule):
         """What checkpoints say they are of: the class, or for a subclass from elsewhere the one of ours it extends."""
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("diffmavil."))
 
+    @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the optimiser, each with its ``peak_lr``."""
-        raise NotImplementedError
 
     def configure_optimizers(self) -> AdamW:
         """AdamW; its step sizes are set at every step from the progress of the run."""
