@@ -77,7 +77,7 @@ class Demo:
 def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 6, seed: int = 0) -> None:
     """See the whole of it work: make clips, pretrain, probe, fine-tune with few labels, and write report.html.
 
-    Ten to fifteen minutes on two cores. Every step is a command, printed before it runs; use them on your own clips.
+    About a quarter of an hour on two cores. Each step is a command, printed before it runs; use them on your own clips.
 
     Args:
         out: Folder to write into.
