@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
+
+from diffmavil.data.decode import MediaFile, MediaInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -81,3 +85,23 @@ def write_clip(path: Path, *, seconds: float = 1.0, hz: float = 440.0, size: tup
     """A clip with a frame counter at 10 pictures a second and a tone."""
     frames = [counter_frame(k, *size) for k in range(round(seconds * 10))]
     return write_media(path, frames=frames, sound=tone(seconds, hz))
+
+
+def probe(path: str | os.PathLike[str]) -> MediaInfo:
+    """What a media file says about itself."""
+    with MediaFile(path) as media:
+        return media.info
+
+
+def decode_audio(
+    path: str | os.PathLike[str], start_s: float, duration_s: float, sample_rate_hz: int
+) -> npt.NDArray[np.int16]:
+    """Decode a window of a file's sound; see ``MediaFile.audio``."""
+    with MediaFile(path) as media:
+        return media.audio(start_s, duration_s, sample_rate_hz)
+
+
+def decode_frames(path: str | os.PathLike[str], times_s: Sequence[float]) -> npt.NDArray[np.uint8]:
+    """Decode the pictures that a file shows at some instants; see ``MediaFile.frames``."""
+    with MediaFile(path) as media:
+        return media.frames(times_s)

@@ -1,4 +1,4 @@
-"""Reading sound and pictures of media files. The only file that knows the codec library (PyAV).
+"""Reading sound and pictures of media files, with PyAV.
 
 Times are in seconds from the file's first instant, the same one for sound and picture.
 """
@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Final
 
 import av
-import av.filter
 import numpy as np
 import numpy.typing as npt
 from av.stream import Disposition
@@ -29,6 +28,7 @@ from diffmavil.data.errors import (
     NOT_MEDIA,
     MediaError,
 )
+from diffmavil.data.mono import Mono
 
 _PREROLL_S: Final = 0.25
 """Sound decoded before a window, so that codecs with memory have settled when it begins."""
@@ -130,8 +130,6 @@ class MediaFile:
     def audio(self, start_s: float, duration_s: float, sample_rate_hz: int) -> npt.NDArray[np.int16]:
         """Decode a window of the sound.
 
-        FFmpeg's own mix of floating-point stereo to mono is sqrt(2) times the mean; this one is the mean.
-
         Args:
             start_s: Start of the window.
             duration_s: Its length.
@@ -146,7 +144,7 @@ class MediaFile:
         """
         if self.info.audio_s is None:
             raise MediaError(self.path, NO_AUDIO)
-        mono = _Mono(sample_rate_hz)
+        mono = Mono(sample_rate_hz)
         first_s: float | None = None
         with _codec_errors(self.path):
             for time_s, frame in self._decode(self._audio, start_s - _PREROLL_S):
@@ -306,78 +304,6 @@ class MediaFile:
         if end_s < min(wanted_s, span_s[1]) - _MISSING_S:
             detail = f"the {what} breaks off at {end_s:.2f} s of {span_s[1]:.2f} s"
             raise MediaError(self.path, CANNOT_DECODE, detail)
-
-
-class _Mono:
-    """FFmpeg filters that take decoded sound to 16-bit mono: mean of the channels, then resampling."""
-
-    def __init__(self, sample_rate_hz: int) -> None:
-        self._rate = sample_rate_hz
-        self._graph: Any = None
-
-    def push(self, frame: Any) -> None:
-        """Take in a frame."""
-        if self._graph is None:
-            self._graph = self._build(frame)
-        frame.pts = None
-        self._graph.push(frame)
-
-    def finish(self) -> npt.NDArray[np.int16]:
-        """Give out all that was taken in, resampled."""
-        chunks = [np.zeros(0, np.int16)]
-        if self._graph is not None:
-            self._graph.push(None)
-            try:
-                while True:
-                    chunks.append(self._graph.pull().to_ndarray()[0])
-            except av.EOFError:
-                pass
-        return np.concatenate(chunks)
-
-    def _build(self, frame: Any) -> Any:
-        channels = len(frame.layout.channels)
-        mean = "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))
-        graph = av.filter.Graph()
-        graph.threads = 1
-        nodes = [
-            graph.add_abuffer(
-                sample_rate=frame.sample_rate,
-                format=frame.format.name,
-                layout=frame.layout.name,
-                time_base=frame.time_base,
-            ),
-            graph.add("pan", f"mono|c0={mean}"),
-            graph.add("aresample", str(self._rate)),
-            graph.add("aformat", "sample_fmts=s16"),
-            graph.add("asetnsamples", f"n={self._rate * 10}:p=0"),
-            graph.add("abuffersink"),
-        ]
-        graph.link_nodes(*nodes).configure()
-        return graph
-
-
-def probe(path: str | os.PathLike[str]) -> MediaInfo:
-    """Read what a media file says about itself.
-
-    Raises:
-        MediaError: If there is no such file, or if it is no media file.
-    """
-    with MediaFile(path) as media:
-        return media.info
-
-
-def decode_audio(
-    path: str | os.PathLike[str], start_s: float, duration_s: float, sample_rate_hz: int
-) -> npt.NDArray[np.int16]:
-    """Decode a window of a file's sound; see ``MediaFile.audio``."""
-    with MediaFile(path) as media:
-        return media.audio(start_s, duration_s, sample_rate_hz)
-
-
-def decode_frames(path: str | os.PathLike[str], times_s: Sequence[float]) -> npt.NDArray[np.uint8]:
-    """Decode the pictures that a file shows at some instants; see ``MediaFile.frames``."""
-    with MediaFile(path) as media:
-        return media.frames(times_s)
 
 
 _PER_S: Final = 1_000_000

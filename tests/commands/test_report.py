@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib.image import imread
-from media import write_media
+from media import decode_audio, decode_frames, probe, write_media
 
 from diffmavil import cli
 from diffmavil.commands import report_clips
 from diffmavil.commands.report import Result, report, write_report
 from diffmavil.commands.report_page import duration, si
 from diffmavil.data import ClipDataModule, ManifestSource
-from diffmavil.data.decode import decode_audio, decode_frames, probe
 from diffmavil.models import diffmavil_efficient, mavil
 from diffmavil.modules import PretrainModule
 

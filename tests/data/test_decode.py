@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from media import counter_frame, counter_of, tone, write_clip, write_media
+from media import counter_frame, counter_of, decode_audio, decode_frames, probe, tone, write_clip, write_media
 
-from diffmavil.data.decode import MediaFile, decode_audio, decode_frames, probe
+from diffmavil.data.decode import MediaFile
 from diffmavil.data.errors import REASONS, MediaError
 
 COUNTER = [counter_frame(k) for k in range(60)]
