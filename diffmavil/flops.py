@@ -24,7 +24,14 @@ from torch import nn
 
 from diffmavil.models.classifier import Classifier
 from diffmavil.models.mavil import MAViL, num_decoded
-from diffmavil.nn import CrossAttentionTrunk, Decoder, DiffusedPatches, Encoder, SelfAttentionTrunk
+from diffmavil.nn import (
+    Corruption,
+    CrossAttentionTrunk,
+    DiffusedPatches,
+    Encoder,
+    MaskTokens,
+    SelfAttentionTrunk,
+)
 from diffmavil.ops.masking import num_visible
 from diffmavil.ops.patches import patch_grid
 
@@ -69,6 +76,29 @@ def _(trunk: CrossAttentionTrunk, hidden: int, visible: int) -> int:
     return len(trunk.blocks) * cross_block_flops(hidden, visible, trunk.embed_dim)
 
 
+@singledispatch
+def corruption_flops(corruption: Corruption, patch_values: int, embed_dim: int, hidden: int) -> int:
+    """Showing ``hidden`` patches to a decoder of width ``embed_dim``; register a formula for a corruption of your own.
+
+    Raises:
+        ValueError: If the corruption's kind has no formula.
+    """
+    raise ValueError(
+        f"corruption must have a formula registered with corruption_flops, got {type(corruption).__name__}"
+    )
+
+
+@corruption_flops.register
+def _(corruption: MaskTokens, patch_values: int, embed_dim: int, hidden: int) -> int:
+    return 0
+
+
+@corruption_flops.register
+def _(corruption: DiffusedPatches, patch_values: int, embed_dim: int, hidden: int) -> int:
+    timestep_mlp = 2 * linear_flops(1, embed_dim, embed_dim)
+    return linear_flops(hidden, patch_values, embed_dim) + timestep_mlp
+
+
 def num_patches(encoder: Encoder, size: tuple[int, ...]) -> int:
     """Patches that an encoder cuts an input of ``size`` (time first) into."""
     return math.prod(patch_grid(size, encoder.patch_size))
@@ -111,7 +141,7 @@ def learner_flops(
         hidden = num_decoded(total - visible, model.decode_fraction)
         fused += visible
         parts["embedding"] += num_views * linear_flops(visible, encoder.patch_values, dim)
-        parts["embedding"] += _corruption_flops(decoder, encoder.patch_values, hidden)
+        parts["embedding"] += corruption_flops(decoder.corruption, encoder.patch_values, decoder.embed_dim, hidden)
         parts[f"{name}_encoder"] = num_views * len(encoder.transformer.blocks) * block_flops(visible, dim)
         decoders[f"{name}_decoder"] = linear_flops(visible, dim, decoder.embed_dim) + trunk_flops(
             decoder.trunk, hidden, visible
@@ -119,13 +149,6 @@ def learner_flops(
         heads += linear_flops(hidden, decoder.embed_dim, encoder.patch_values)
     fusion = len(model.fusion.transformer.blocks) * block_flops(fused, dim)
     return {**parts, "fusion": fusion, **decoders, "heads": heads}
-
-
-def _corruption_flops(decoder: Decoder, patch_values: int, hidden: int) -> int:
-    if isinstance(decoder.corruption, DiffusedPatches):
-        timestep_mlp = 2 * linear_flops(1, decoder.embed_dim, decoder.embed_dim)
-        return linear_flops(hidden, patch_values, decoder.embed_dim) + timestep_mlp
-    return 0
 
 
 def classifier_flops(

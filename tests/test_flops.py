@@ -7,8 +7,16 @@ import torch
 from small import AUDIO_SIZE, BUILDERS, VIDEO_SIZE
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffmavil.flops import TRAINING_FACTOR, block_flops, classifier_flops, learner_flops
+from diffmavil.flops import (
+    TRAINING_FACTOR,
+    block_flops,
+    classifier_flops,
+    corruption_flops,
+    learner_flops,
+    trunk_flops,
+)
 from diffmavil.models import Classifier
+from diffmavil.nn import Corruption
 from diffmavil.types import Batch
 
 
@@ -69,3 +77,17 @@ def test_the_baseline_costs_what_an_independent_count_gave(frames: int, gflops: 
         video_mask_ratio=0.8,
     )
     assert sum(parts.values()) / 1e9 == pytest.approx(gflops, rel=0.015)
+
+
+class OwnCorruption(Corruption):
+    """Nothing that flops.py knows."""
+
+    def forward(self, clean: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return clean, None, None
+
+
+def test_a_part_without_a_formula_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="formula registered with corruption_flops, got OwnCorruption"):
+        corruption_flops(OwnCorruption(), 4, 4, 4)
+    with pytest.raises(ValueError, match="formula registered with trunk_flops, got Linear"):
+        trunk_flops(torch.nn.Linear(1, 1), 4, 4)
