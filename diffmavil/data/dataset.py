@@ -121,7 +121,9 @@ class ClipDataset(Dataset[Item]):
             MediaError: If the clip cannot be read.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence((self.seed, *key)).generate_state(1, np.uint64)[0]))
+            # torch.manual_seed would also seed devices that no worker uses, which takes a millisecond
+            seed = np.random.SeedSequence((self.seed, *key)).generate_state(1, np.uint64)[0]
+            torch.default_generator.manual_seed(int(seed))
             places = torch.rand(2).tolist() if self.training else (0.5, 0.5)
             with MediaFile(self.clips[index].path) as media:
                 start_s, end_s = self._segment(self.clips[index], media)

@@ -56,11 +56,14 @@ def fbank(
     waveform = F.pad(waveform.float(), (0, max(0, length - waveform.shape[1])))
     real = torch.arange(waveform.shape[1], device=waveform.device) < num_samples[:, None]
     mean = (waveform * real).sum(dim=1, keepdim=True) / num_samples[:, None]
-    frames = ((waveform - mean) * real).unfold(1, length, shift)
-    frames = frames - frames.mean(dim=2, keepdim=True)
-    previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
+    signal = (waveform - mean) * real
     window, mel = _constants(sample_rate_hz, num_mel_bins, length, waveform.device)
-    spectrum = torch.fft.rfft((frames - _PREEMPHASIS * previous) * window, n=_fft_size(length)).abs().square()
+    # Kaldi takes out each frame's mean, then pre-emphasises. Both are linear, so the second is done once for all.
+    # A frame's first sample would differ, but the window is zero there.
+    emphasised = torch.cat([signal[:, :1], signal[:, 1:] - _PREEMPHASIS * signal[:, :-1]], dim=1)
+    frame_means = signal.unfold(1, length, shift).mean(dim=2, keepdim=True)
+    frames = (emphasised.unfold(1, length, shift) - (1.0 - _PREEMPHASIS) * frame_means).mul_(window)
+    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=_fft_size(length))).square().sum(dim=3)
     features = (spectrum @ mel).clamp(min=torch.finfo(torch.float32).eps).log()
     is_frame = torch.arange(features.shape[1], device=waveform.device) < count_frames(
         num_samples, sample_rate_hz, frame_shift_ms

@@ -59,7 +59,8 @@ class TrainedModule(L.LightningModule, ABC):
 
     def configure_optimizers(self) -> AdamW:
         """AdamW; its step sizes are set at every step from the progress of the run."""
-        return AdamW(self.parameter_groups(), betas=self.betas)
+        # Lightning's fp16 scaler cannot clip the gradients of a fused optimiser
+        return AdamW(self.parameter_groups(), betas=self.betas, fused=self.trainer.precision != "16-mixed")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set step sizes and seed the step."""
