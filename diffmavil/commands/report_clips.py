@@ -191,7 +191,7 @@ def _spectrogram_rows(views: Views, clip: int, frames: int | None, data: ClipDat
     rows, blank = _rows(views, clip)
     mean, std = data.audio_transform.mean, data.audio_transform.std
     return Rows(
-        {name: (row[0, :frames].T * 2 * std + mean).float().cpu().numpy() for name, row in rows.items()},
+        {name: (row[0, :frames].T * std + mean).float().cpu().numpy() for name, row in rows.items()},
         {name: row[0, :frames].T.cpu().numpy() for name, row in blank.items()},
     )
 

@@ -53,7 +53,7 @@ class AudioTransform:
         num_mel_bins: Mel bins.
         frame_shift_ms: Time from one frame to the next.
         mean: Mean of the log-mel values of the data set.
-        std: Their standard deviation; the result is (x - mean) / (2 std).
+        std: Their standard deviation; the result is (x - mean) / std.
     """
 
     clip_s: float
@@ -99,7 +99,7 @@ class AudioTransform:
     ) -> tuple[Float[Tensor, "B 1 T F"], Int[Tensor, " B"] | None]:
         """Normalised log-mel values, and the number of real frames if any clip is padded."""
         values, frames = self.features(waveform, num_samples)
-        values = (values - self.mean) / (2 * self.std)
+        values = (values - self.mean) / self.std
         return rearrange(values, "b t f -> b 1 t f"), None if num_samples is None else frames
 
 

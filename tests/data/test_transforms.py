@@ -92,8 +92,8 @@ def test_sound_is_normalised_and_padding_is_silence() -> None:
     audio, counts = transform(waveform, torch.tensor([8000, transform.num_samples]))
     assert counts is not None and counts.tolist() == [48, 100]
     values, _ = transform.features(waveform, torch.tensor([8000, transform.num_samples]))
-    torch.testing.assert_close(audio[:, 0], (values + 3.0) / 4.0)
-    torch.testing.assert_close(audio[0, 0, 48:], torch.full((52, 32), (SILENCE + 3.0) / 4.0))
+    torch.testing.assert_close(audio[:, 0], (values + 3.0) / 2.0)
+    torch.testing.assert_close(audio[0, 0, 48:], torch.full((52, 32), (SILENCE + 3.0) / 2.0))
 
 
 def test_batch_of_one_modality_or_none() -> None:
