@@ -63,8 +63,9 @@ def fbank(
     emphasised = torch.cat([signal[:, :1], signal[:, 1:] - _PREEMPHASIS * signal[:, :-1]], dim=1)
     frame_means = signal.unfold(1, length, shift).mean(dim=2, keepdim=True)
     frames = (emphasised.unfold(1, length, shift) - (1.0 - _PREEMPHASIS) * frame_means).mul_(window)
-    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=_fft_size(length))).square().sum(dim=3)
-    features = (spectrum @ mel).clamp(min=torch.finfo(torch.float32).eps).log()
+    spectrum = torch.fft.rfft(frames, n=_fft_size(length))
+    power = spectrum.real.square().add_(spectrum.imag.square())
+    features = (power @ mel).clamp(min=torch.finfo(torch.float32).eps).log()
     is_frame = torch.arange(features.shape[1], device=waveform.device) < count_frames(
         num_samples, sample_rate_hz, frame_shift_ms
     ).unsqueeze(1)
