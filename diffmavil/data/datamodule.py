@@ -168,6 +168,7 @@ class ClipDataModule(L.LightningDataModule):
                 self._targets = [tuple(ids[label] for label in clip.labels) for clip in self.clips]
             for index, clip in enumerate(self.clips):
                 self.split_indices[clip.split].append(index)
+            self._require_no_thinning_across_folds()
             if self.val_fraction and not self.split_indices["val"]:
                 train, val = hold_out(self.clips, self.split_indices["train"], self.val_fraction, self.seed)
                 self.split_indices |= {"train": train, "val": val}
@@ -180,6 +181,15 @@ class ClipDataModule(L.LightningDataModule):
             names = " or ".join(splits)
             raise ValueError(f"{stage} needs clips of split {names}, got {len(self.clips)} clips but none of it")
         self._require_readable(indices)
+
+    def _require_no_thinning_across_folds(self) -> None:
+        """Where each fold is the test split once, no clip may be left out of all of them."""
+        if not self.split_indices["test"] and any(clip.fold is not None for clip in self.clips):
+            for name, value in (("labels_per_class", self.labels_per_class), ("val_fraction", self.val_fraction)):
+                if value:
+                    raise ValueError(
+                        f"{name} must be left out where all folds are tested, got {value}; set source.fold"
+                    )
 
     def _require_readable(self, indices: Sequence[int]) -> None:
         """Read clips in order until one can be read."""

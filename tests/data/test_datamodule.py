@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,15 @@ def test_few_labels_leave_the_test_split_alone(clips: list[Clip]) -> None:
     data.setup()
     train = [data.clips[index].labels[0] for index in data.split_indices["train"]]
     assert sorted(train) == ["high"] * 3 + ["low"] * 3 and len(data.split_indices["test"]) == 6
+
+
+@pytest.mark.parametrize("setting", [{"labels_per_class": 1}, {"val_fraction": 0.5}])
+def test_no_clip_is_left_out_where_every_fold_is_tested(clips: list[Clip], setting: dict[str, Any]) -> None:
+    folded = [replace(clip, split="train", fold=k // 2 % 2 + 1) for k, clip in enumerate(clips)]
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} must be left out where all folds are tested"):
+        ClipDataModule(source=ListSource(folded), **setting, **SMALL).setup()
+    folded = [replace(clip, split="test" if clip.fold == 1 else "train") for clip in folded]
+    ClipDataModule(source=ListSource(folded), **setting, **SMALL).setup()
 
 
 @pytest.mark.parametrize(
