@@ -52,7 +52,7 @@ class LinearProbe(L.LightningModule):
         modalities: Modalities = "audio",
         layer: int | None = None,
         pooling: Pooling = "mean",
-        inverse_regularisations: list[float] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0],  # noqa: B006 (config schema)
+        inverse_regularisations: list[float] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0],  # noqa: B006 (config schema)
         seed: int = 0,
     ) -> None:
         super().__init__()
