@@ -98,10 +98,13 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 6, s
         size = {"size_px": 64, "fps": 8}  # the models see 32 pixels and 4 frames a second
         flags = [word for name, value in size.items() for word in (f"--{name}", str(value))]
         steps.say("diffmavil", "synth", "--out", str(steps.manifest.parent), "--clips", str(clips), *flags)
-        if _holds(steps.manifest, clips):
+        made_by = out / "clips" / "command.txt"
+        if made_by.is_file() and made_by.read_text() == steps.commands[-1]:
             print(f"{clips} clips are there")
         else:
+            made_by.unlink(missing_ok=True)
             synth(out=steps.manifest.parent, clips=clips, **size)
+            made_by.write_text(steps.commands[-1])
 
     with steps.step("pretrain"):
         seeds = ("--data.seed", str(seed), "--model.seed", str(seed))
@@ -120,12 +123,14 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 6, s
                 probe = steps.run("test", *probing, *flags)
             accuracy = float(probe.trainer.callback_metrics[f"test/{keys.ACCURACY}"])
             classes = len(probe.datamodule.classes)
+            task = f"linear probe, {modality}, {probe.datamodule.labels_per_class} labels a class"
             flops = pretraining_flops if flags else None
-            steps.add(step, start, f"linear probe, {modality}, 75 labels a class", accuracy, classes, flops)
+            steps.add(step, start, task, accuracy, classes, flops)
     with steps.step("baseline"):
         assert isinstance(probe.model, LinearProbe)
         score = log_mel_baseline(probe.datamodule, probe.model.inverse_regularisations)
-    steps.add("baseline", "log-mel mean and deviation", "linear probe, audio, 75 labels a class", score, classes)
+    task = f"linear probe, audio, {probe.datamodule.labels_per_class} labels a class"
+    steps.add("baseline", "log-mel mean and deviation", task, score, classes)
 
     for start, flags in starts.items():
         step = f"finetune {start}"
@@ -138,7 +143,8 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 6, s
             test = steps.run("test", *tuned, *_folder(folder), "--ckpt_path", str(last))
         accuracy = float(test.trainer.callback_metrics[f"test/{keys.ACCURACY}"])
         flops = int(json.loads((run_folder / "compute.json").read_text())["training_flops"])
-        steps.add(step, start, "fine-tuning, audio and video, 5 labels a class", accuracy, classes, flops)
+        task = f"fine-tuning, audio and video, {tuning.datamodule.labels_per_class} labels a class"
+        steps.add(step, start, task, accuracy, classes, flops + pretraining_flops if flags else flops)
 
     with steps.step("report"):
         module, data = pretraining.model, pretraining.datamodule
@@ -186,10 +192,6 @@ def print_table(results: list[Result]) -> None:
     for result in results:
         name = f"{result.task}, {result.start}"
         print(f"{name:<{width}}  {result.value:6.1%}  (chance {result.chance:.0%}, {result.seconds:4.0f} s)")
-
-
-def _holds(manifest: Path, clips: int) -> bool:
-    return manifest.is_file() and len(manifest.read_text().splitlines()) == clips + 1
 
 
 def _folder(path: Path) -> tuple[str, str]:

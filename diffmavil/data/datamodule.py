@@ -159,6 +159,7 @@ class ClipDataModule(L.LightningDataModule):
 
         Raises:
             ValueError: If the source is not as it must be, or if none of the clips can be read.
+            MediaError: If ``on_error`` is ``"raise"`` and the first clip cannot be read.
         """
         if not self.clips:
             self.clips = self.source.clips()
@@ -200,6 +201,8 @@ class ClipDataModule(L.LightningDataModule):
                 dataset.read(index, (0, index))
                 return
             except MediaError as error:
+                if self.on_error == "raise":
+                    raise
                 first = first or error
         raise ValueError(f"none of the {len(indices)} clips can be read as {self.modalities}; the first: {first}")
 

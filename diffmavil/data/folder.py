@@ -7,8 +7,12 @@ from typing import Final
 
 from diffmavil.data.clips import SPLITS, Clip, ClipSource
 
-_VIDEO: Final = ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv"
-_AUDIO: Final = ".aac .ac3 .aif .aiff .amr .au .caf .flac .m4a .mka .mp2 .mp3 .oga .ogg .opus .wav .wma .wv"
+_VIDEO: Final = """
+    .3g2 .3gp .asf .avi .dv .f4v .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob .webm .wmv
+"""
+_AUDIO: Final = """
+    .aac .ac3 .aif .aiff .amr .ape .au .caf .dts .eac3 .flac .m4a .m4b .mka .mp2 .mp3 .oga .ogg .opus .tta .wav .wma .wv
+"""
 MEDIA_SUFFIXES: Final = frozenset(f"{_VIDEO} {_AUDIO}".split())
 """File name endings that are taken for media files, in lower case."""
 

@@ -231,10 +231,10 @@ def test_on_error_raise_stops_at_a_broken_file(broken_folder: Path, tmp_path: Pa
 def test_one_modality(broken_folder: Path, tmp_path: Path) -> None:
     data = ClipDataModule(source=FolderSource(root=broken_folder), modalities="audio", **SMALL)
     model = Reader()
-    trainer(tmp_path).fit(model, datamodule=data)
+    trainer(tmp_path, max_epochs=3).fit(model, datamodule=data)
     assert all(batch.video is None and batch.audio is not None for batch in model.batches)
     reasons = {Path(skip.path).stem for skip in data.skipped.values()}
-    assert reasons <= {"bad_truncated", "bad_empty", "bad_text", "bad_no_audio"}
+    assert reasons == {"bad_truncated", "bad_empty", "bad_text", "bad_no_audio"}
     data = ClipDataModule(source=FolderSource(root=broken_folder), modalities="video", **SMALL)
     data.setup("fit")
     batch = data.prepare(next(iter(data.train_dataloader())), "cpu")
