@@ -14,6 +14,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torchaudio.compliance import kaldi
 
 from diffmavil.commands.synth import synth
 from diffmavil.data.synthetic import KINDS, ClipFormat, label_of, make_clip, split_of, write_mp4
@@ -123,6 +128,26 @@ def test_every_kind_is_seen_and_heard(kind: str) -> None:
     assert clip.waveform.shape == (32000,)
     assert np.ptp(clip.frames.astype(int), axis=0).max() > 60
     assert 100 < np.abs(clip.waveform.astype(int)).max() < 32767
+
+
+@pytest.mark.slow
+def test_the_average_spectrum_does_not_give_the_kind_away() -> None:
+    """Nor the average picture: what is to be learned is more than one frequency or one pixel."""
+    heard, seen, labels, splits = [], [], [], []
+    for index in range(600):
+        clip = make_clip(0, index, ClipFormat(clip_s=3.0, size_px=32, fps=8, sample_rate_hz=RATE_HZ))
+        waveform = torch.from_numpy(clip.waveform)[None] / 32768.0
+        bins = kaldi.fbank(waveform, sample_frequency=RATE_HZ, num_mel_bins=64, htk_compat=True, window_type="hanning")
+        heard.append(torch.cat([bins.mean(0), bins.std(0)]).numpy())
+        pictures = clip.frames.astype(np.float32)
+        seen.append(np.concatenate([pictures.mean((0, 1, 2)), pictures.std(0).mean((0, 1))]))
+        labels.append(label_of(index))
+        splits.append(split_of(index))
+    train, test = np.array(splits) == "train", np.array(splits) == "test"
+    kinds = np.array(labels)
+    for features in (np.stack(heard), np.stack(seen)):
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(features[train], kinds[train])
+        assert 0.15 < model.score(features[test], kinds[test]) < 0.85, "chance is 0.1"
 
 
 @pytest.mark.parametrize("seed", range(4))

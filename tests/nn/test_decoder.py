@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
+
+import pytest
 import torch
-from reference.cross_decoder import cross_trunk
+from reference.cross_decoder import cross_decoder
 from torch import Tensor
 
-from diffmavil.nn import CrossAttentionTrunk, SelfAttentionTrunk
+from diffmavil.nn import CrossAttentionTrunk, Decoder, MaskTokens, SelfAttentionTrunk
 
 
-def test_cross_attention_agrees_with_the_loops() -> None:
+@pytest.mark.parametrize("grid", [(4, 3), (2, 2, 3)])
+def test_the_cross_attention_decoder_agrees_with_the_loops(grid: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    trunk = CrossAttentionTrunk(embed_dim=12, depth=2, num_heads=3).double()
-    for parameter in trunk.parameters():
+    trunk = CrossAttentionTrunk(embed_dim=48, depth=2, num_heads=3)
+    decoder = Decoder(
+        encoder_dim=10, embed_dim=48, patch_values=6, corruption=MaskTokens(embed_dim=48), trunk=trunk
+    ).double()
+    for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    hidden, visible = torch.randn(2, 5, 12).double(), torch.randn(2, 7, 12).double()
+    places = list(itertools.product(*(range(n) for n in grid)))
+    order = torch.stack([torch.randperm(len(places)) for _ in range(2)])
+    ids_keep, ids_decode = order[:, :7], order[:, 7:]
+    visible, tokens = torch.randn(2, 7, 10).double(), torch.randn(2, 5, 48).double()
     real = [7, 3]
-    valid = torch.arange(7) < torch.tensor(real)[:, None]
-    out = trunk(hidden, visible, None, valid)
-    state = {name: value.detach() for name, value in trunk.state_dict().items()}
+    out = decoder(
+        visible=visible,
+        tokens=tokens,
+        grid=grid,
+        ids_keep=ids_keep,
+        ids_decode=ids_decode,
+        visible_valid=torch.arange(7) < torch.tensor(real)[:, None],
+        hidden_valid=torch.ones(2, 5, dtype=torch.bool),
+    )
+    state = {name: value.detach() for name, value in decoder.state_dict().items()}
     for clip in range(2):
+        seen = [(visible[clip, i], places[ids_keep[clip, i]]) for i in range(real[clip])]
         for m in range(5):
-            expected = cross_trunk(hidden[clip, m], list(visible[clip, : real[clip]]), state, depth=2, heads=3)
+            hidden = tokens[clip, m], places[ids_decode[clip, m]]
+            expected = cross_decoder(hidden, seen, state, depth=2, heads=3)
             torch.testing.assert_close(out[clip, m], expected, atol=1e-5, rtol=1e-5)
 
 

@@ -43,3 +43,29 @@ def cross_trunk(hidden: Tensor, visible: list[Tensor], state: dict[str, Tensor],
         inner = _gelu(_linear(_norm(hidden, state, f"{at}.norm2"), state, f"{at}.mlp.fc1"))
         hidden = hidden + _linear(inner, state, f"{at}.mlp.fc2")
     return hidden
+
+
+def _position(place: tuple[int, ...], dim: int) -> Tensor:
+    """Sines and cosines of a patch's place, time first, each axis in its share of the channels."""
+    shares = {2: (1 / 2, 1 / 2), 3: (1 / 4, 3 / 8, 3 / 8)}[len(place)]
+    values: list[float] = []
+    for along, share in zip(place, shares, strict=True):
+        width = round(dim * share)
+        angles = [along / 10000 ** (2 * i / width) for i in range(width // 2)]
+        values += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def cross_decoder(
+    hidden: tuple[Tensor, tuple[int, ...]],
+    visible: list[tuple[Tensor, tuple[int, ...]]],
+    state: dict[str, Tensor],
+    depth: int,
+    heads: int,
+) -> Tensor:
+    """Prediction ``(P,)`` of one hidden patch from its token and the encoder's real tokens, each with its place."""
+    token, place = hidden
+    seen = [_linear(x, state, "embed_visible") + _position(at, len(token)) for x, at in visible]
+    trunk = {name.removeprefix("trunk."): value for name, value in state.items() if name.startswith("trunk.")}
+    out = cross_trunk(token + _position(place, len(token)), seen, trunk, depth, heads)
+    return _linear(_norm(out, state, "norm"), state, "head")
