@@ -74,7 +74,7 @@ class Demo:
         self.results.append(result)
 
 
-def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 6, seed: int = 0) -> None:
+def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 7, seed: int = 0) -> None:
     """See the whole of it work: make clips, pretrain, probe, fine-tune with few labels, and write report.html.
 
     Ten minutes or less on two cores. Each step is a command, printed before it runs; use them on your own clips.

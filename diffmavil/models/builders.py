@@ -52,7 +52,7 @@ class Size:
 SIZES: dict[SizeName, Size] = {
     "nano": Size(
         embed_dim=128,
-        depth=4,
+        depth=3,
         num_heads=4,
         fusion_depth=1,
         decoder_embed_dim=64,

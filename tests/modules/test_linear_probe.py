@@ -79,7 +79,7 @@ def test_every_fold_is_the_test_split_once(made_clips: Path, tmp_path: Path) -> 
 
 
 def test_refuses_what_it_cannot_do(made_clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="layer must be between 1 and the encoder's depth 4, got 5"):
+    with pytest.raises(ValueError, match="layer must be between 1 and the encoder's depth 3, got 5"):
         LinearProbe(backbone=learner(), layer=5)
     with pytest.raises(ValueError, match="needs clips to fit and to test, got 0 and 10"):
         trainer(tmp_path).test(LinearProbe(backbone=learner()), made_data(made_clips), verbose=False)
