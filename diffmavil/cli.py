@@ -23,9 +23,15 @@ TRAINING = {
 }
 """Commands of the trainer: LightningCLI, in diffmavil/commands/train.py."""
 
+OWN_PARSER = {
+    "stats": "measure the mean and standard deviation of a data set's spectrograms",
+    "flops": "print what a training is going to compute, by part and by epoch",
+    "compare": "print what one training saves against another: A B, two configs or the folders of two runs",
+}
+"""Commands with a parser of their own: NAME is the function NAME in diffmavil/commands/NAME.py."""
+
 OTHER = {
     "synth": "write a made data set: .mp4 clips in which what is seen causes what is heard",
-    "stats": "measure the mean and standard deviation of a data set's spectrograms",
     "report": "write a page about a pretraining run: its curves, and reconstructions of held-out clips",
     "demo": "the whole of it on made clips: pretrain, probe, fine-tune, one page of results",
 }
@@ -70,6 +76,8 @@ def _run(args: list[str]) -> None:
         from diffmavil.commands.train import train
 
         train([command, *find_configs(args[1:])], descriptions=TRAINING)
+    elif command in OWN_PARSER:
+        getattr(import_module(f"diffmavil.commands.{command}"), command)(find_configs(args[1:]))
     elif command in OTHER:
         from jsonargparse import auto_cli
 
@@ -83,7 +91,7 @@ def _run(args: list[str]) -> None:
             allow_abbrev=False,
         )
     else:
-        raise ArgumentError(None, f"command must be one of {', '.join(TRAINING | OTHER)}, got {command}")
+        raise ArgumentError(None, f"command must be one of {', '.join(TRAINING | OWN_PARSER | OTHER)}, got {command}")
 
 
 def _help() -> str:
@@ -93,7 +101,7 @@ def _help() -> str:
             "",
             "Self-supervised pretraining on audio and video, and fine-tuning and probing of what it learned.",
             "",
-            *(f"  {name:<10}{text}" for name, text in (TRAINING | OTHER).items()),
+            *(f"  {name:<10}{text}" for name, text in (TRAINING | OWN_PARSER | OTHER).items()),
             "",
             "  --config CONFIG     a YAML file, or the name of a packaged one:",
             *(f"                      {name}" for name in packaged_configs()),
@@ -113,7 +121,9 @@ _CHECKERS = {"diffmavil", "jsonargparse", "lightning"}
 
 def _is_for_the_user(error: Exception) -> bool:
     """Whether a line tells it all: what the parser, the file system, Lightning's checks and ours say."""
-    if isinstance(error, (ArgumentError, OSError)) or type(error).__module__.startswith("diffmavil."):
+    if isinstance(error, (ArgumentError, OSError, UnicodeDecodeError)) or type(error).__module__.startswith(
+        "diffmavil."
+    ):
         return True
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name to leave it unimported
         return True

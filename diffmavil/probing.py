@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64] | NDArray[np.float32]
@@ -65,7 +66,8 @@ def linear_probe(
     fit_x, held_x, fit_y, held_y = train_test_split(
         features, labels, test_size=held, random_state=seed, stratify=stratify
     )
-    scores = {c: _score(_fit(fit_x, fit_y, c), held_x, held_y) for c in sorted(set(inverse_regularisations))}
+    choices = tqdm(sorted(set(inverse_regularisations)), desc="regularisation", unit="fit", leave=False)
+    scores = {c: _score(_fit(fit_x, fit_y, c), held_x, held_y) for c in choices}
     best = max(scores, key=lambda c: scores[c])
     return Probe(_score(_fit(features, labels, best), *test), best)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Shape = Literal["constant", "linear", "cosine", "step"]
+LrRule = Literal["none", "sqrt", "linear"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +65,31 @@ def warmup_cosine(progress: float, *, warmup: float, end: float) -> float:
     return end + (1 - end) * (1 + math.cos(math.pi * falling)) / 2
 
 
-def batch_size_at_constant_tokens(
-    *, batch_size: int, reference_tokens: float, tokens: float, multiple: int, limit: int
+def batch_size_at_constant_cost(
+    *, batch_size: int, reference_cost: float, cost: float, multiple: int, limit: int
 ) -> int:
-    """Clips a batch such that the visible tokens of a batch stay about constant.
+    """Clips a batch such that what a batch costs stays about constant.
 
     Args:
-        batch_size: Clips a batch at ``reference_tokens``.
-        reference_tokens: Visible tokens of a clip for which ``batch_size`` holds, above 0.
-        tokens: Visible tokens of a clip now, above 0.
+        batch_size: Clips a batch at ``reference_cost``.
+        reference_cost: Cost of a clip for which ``batch_size`` holds, in any unit, above 0.
+        cost: Cost of a clip now, above 0.
         multiple: The result is a multiple of this, cut down, and at least this.
         limit: The result is at most this.
     """
-    wanted = int(batch_size * reference_tokens / tokens + 1e-6)
+    wanted = int(batch_size * reference_cost / cost + 1e-6)
     return max(multiple, min(wanted, limit) // multiple * multiple)
+
+
+def lr_scale(batch_size: int, reference: int, rule: LrRule) -> float:
+    """Factor on the learning rate for another batch than the one it was chosen for.
+
+    Args:
+        batch_size: The batch in force.
+        reference: The batch that the learning rate was chosen for.
+        rule: In proportion (``linear``), by the square root (``sqrt``), or not at all (``none``).
+
+    Source: Goyal et al., arXiv:1706.02677 (linear); Krizhevsky, arXiv:1404.5997 (square root).
+    """
+    exponent = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}[rule]
+    return float((batch_size / reference) ** exponent)

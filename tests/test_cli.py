@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -98,7 +99,7 @@ def test_help_shows_the_docstrings(run: Run) -> None:
     assert "--out" in out
 
 
-@pytest.mark.parametrize("name", sorted(cli.OTHER))
+@pytest.mark.parametrize("name", sorted(cli.OTHER | cli.OWN_PARSER))
 def test_every_other_command_has_its_function(name: str, run: Run) -> None:
     code, out, _ = run(name, "--help")
     assert code == 0
@@ -172,6 +173,20 @@ data:
 SMALL = ["--data.clip_s", "0.64", "--data.num_frames", "2", "--data.fps", "5", "--data.image_size", "32"]
 
 
+OWN_SOURCE = """
+import json
+from diffmavil.data import Clip, ClipSource
+
+class JsonSource(ClipSource):
+    def __init__(self, path: str):
+        self.path = path
+
+    def clips(self):
+        with open(self.path) as file:
+            return [Clip(path=row["path"]) for row in json.load(file)]
+"""
+
+
 def _empty_folder(root: Path) -> list[str]:
     (root / "clips").mkdir()
     return ["--config", "mine.yaml"]
@@ -187,6 +202,17 @@ def _clip_without_sound(root: Path) -> list[str]:
     write_clip(root / "clips" / "a.mp4", seconds=1.0)
     write_media(root / "clips" / "b.mp4", frames=[counter_frame(k) for k in range(10)])
     return ["--config", "mine.yaml", "--data.on_error", "raise", "--data.batch_size", "2", *SMALL]
+
+
+def _own_source_with_a_broken_table(root: Path) -> list[str]:
+    (root / "own.py").write_text(OWN_SOURCE)
+    (root / "table.json").write_text("[{]")
+    return ["--config", "mine.yaml", "--data.source", "own.JsonSource", "--data.source.path", "table.json"]
+
+
+def _config_in_another_encoding(root: Path) -> list[str]:
+    (root / "latin.yaml").write_bytes("# prétraining\n".encode("latin-1"))
+    return ["--config", "latin.yaml"]
 
 
 def _missing_label_column(root: Path) -> list[str]:
@@ -214,9 +240,11 @@ def _checkpoint_of_another_shape(root: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("prepare", "said"),
     [
-        (_empty_folder, "clips"),
+        (_empty_folder, "root must hold media files such as .mp4 or .wav, found none in clips"),
         (_unreadable_folder, "none of the 1 clips can be read as audio_video"),
         (_clip_without_sound, "clips/b.mp4: no audio track"),
+        (_own_source_with_a_broken_table, "Expecting property name"),
+        (_config_in_another_encoding, "can't decode byte 0xe9"),
         (_missing_label_column, "kind"),
         (_no_labels, "the clips must have labels for fine-tuning, got none: set data.source.label_column"),
         (_checkpoint_of_another_shape, "checkpoint other.ckpt does not fit the config: "),
@@ -224,13 +252,30 @@ def _checkpoint_of_another_shape(root: Path) -> list[str]:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_mistake_about_files_gets_one_line(
-    run: Run, tmp_path: Path, prepare: Callable[[Path], list[str]], said: str
+    run: Run, tmp_path: Path, prepare: Callable[[Path], list[str]], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
     code, _, err = run("fit", *prepare(tmp_path))
     lines = [line for line in err.splitlines() if line.startswith("diffmavil: error: ")]
     assert code == 2, err
     assert len(lines) == 1 and said in lines[0], err
     assert "Traceback" not in err
+
+
+def test_what_was_trained_is_validated_and_read_from(run: Run, tmp_path: Path, made_clips: Path) -> None:
+    shutil.copytree(made_clips / "clips", tmp_path / "clips")
+    small = ["--config", "mine.yaml", "--data.batch_size", "10", *SMALL]
+    code, printed, err = run("stats", *small)
+    assert code == 0 and printed.startswith("audio_mean: -"), err
+    code, _, err = run("fit", *small, "--trainer.default_root_dir", "run", "--trainer.enable_checkpointing", "true")
+    assert code == 0, err
+    (checkpoint,) = map(str, (tmp_path / "run").rglob("*.ckpt"))
+    code, printed, err = run("validate", *small, "--data.val_fraction", "0.3", "--ckpt_path", checkpoint)
+    assert code == 0 and "val/loss" in printed, err
+    code, _, err = run("predict", *small, "--ckpt_path", checkpoint)
+    assert code == 0, err
+    written = np.load(tmp_path / "predictions.npz")
+    assert written["audio"].shape == written["video"].shape == (40, 128)
 
 
 def test_a_folder_with_broken_files_is_trained_on(

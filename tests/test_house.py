@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -88,3 +89,10 @@ def test_the_wheel_holds_the_package_and_the_configs(tmp_path: Path) -> None:
     package = {p.relative_to(ROOT).as_posix() for p in (ROOT / "diffmavil").rglob("*.py")}
     configs = {f"diffmavil/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "configs").rglob("*.yaml")}
     assert names == package | configs | {"diffmavil/py.typed"}
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(tmp_path / "installed")
+    (tmp_path / "elsewhere").mkdir()
+    command = [sys.executable, "-m", "diffmavil", "fit", "--config", "demo/pretrain.yaml", "--print_config"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run(command, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "size: nano" in done.stdout, done.stderr

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import lightning as L
 
 from diffmavil import keys
 from diffmavil.callbacks.mask_ratio_curriculum import MaskRatioCurriculum
+from diffmavil.callbacks.saved_bytes import saved_bytes_per_clip
 from diffmavil.data import ClipDataModule
 from diffmavil.flops import num_patches
 from diffmavil.modules import PretrainModule
-from diffmavil.schedules import batch_size_at_constant_tokens
+from diffmavil.schedules import LrRule, batch_size_at_constant_cost, lr_scale
 from diffmavil.types import Batch
+
+Cost = Literal["tokens", "flops", "memory"]
 
 
 class AdaptiveBatchSize(L.Callback):
-    """Chooses each epoch's batch size so that a batch holds about as many visible tokens throughout.
+    """Chooses each epoch's batch size so that a batch costs about the same throughout.
 
     ``data.batch_size`` is the size in the last epoch; the sizes of the others follow from the ratios of the
-    :class:`MaskRatioCurriculum` in the same run. Needs ``trainer.reload_dataloaders_every_n_epochs: 1``.
+    :class:`MaskRatioCurriculum` in the same run (those at the epoch's start, where the curriculum changes by step).
+    Needs ``trainer.reload_dataloaders_every_n_epochs: 1``.
 
     Args:
+        constant: What a batch holds as much of in every epoch: visible ``tokens``, ``flops``, or ``memory`` (bytes that
+            autograd keeps for the backward pass, measured).
         multiple: The batch is a multiple of this, cut down.
         limit: The batch is at most this, per process.
+        lr_rule: How the learning rate, chosen for ``data.batch_size``, follows the batch: none, sqrt or linear.
 
     Source: DiffMAViL, arXiv:2310.03937 (adaptive batch size; the rule is our reading).
 
@@ -29,12 +38,15 @@ class AdaptiveBatchSize(L.Callback):
         ValueError: If ``multiple`` or ``limit`` is below 1.
     """
 
-    def __init__(self, *, multiple: int = 1, limit: int = 4096) -> None:
+    def __init__(
+        self, *, constant: Cost = "tokens", multiple: int = 1, limit: int = 4096, lr_rule: LrRule = "none"
+    ) -> None:
         if multiple < 1:
             raise ValueError(f"multiple must be at least 1, got {multiple}")
         if limit < multiple:
             raise ValueError(f"limit must be at least multiple {multiple}, got {limit}")
-        self.multiple, self.limit = multiple, limit
+        self.constant, self.multiple, self.limit, self.lr_rule = constant, multiple, limit, lr_rule
+        self._reference = 1
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Tell the data module.
@@ -51,27 +63,48 @@ class AdaptiveBatchSize(L.Callback):
         max_epochs = trainer.max_epochs
         if max_epochs is None or max_epochs < 1:
             raise ValueError(f"AdaptiveBatchSize needs trainer.max_epochs to be at least 1, got {max_epochs}")
-        curriculum, model = curricula[0], pl_module.model
-        audio_patches = num_patches(model.audio_encoder, data.audio_size)
-        video_patches = num_patches(model.video_encoder, data.video_size)
+        most = max(data.batch_size, len(data.split_indices["train"]) // trainer.world_size)
+        sizes = [min(size, most) for size in self.sizes(curricula[0], pl_module, data, max_epochs)]
+        data.batch_size_of_epoch = sizes.__getitem__
+        self._reference = data.batch_size
 
-        def visible_tokens(epoch: int) -> float:
-            audio, video = curriculum.ratios_of_epoch(epoch, max_epochs)
-            return audio_patches * (1 - audio) + video_patches * (1 - video)
-
-        def batch_size_of_epoch(epoch: int) -> int:
-            return batch_size_at_constant_tokens(
+    def sizes(
+        self, curriculum: MaskRatioCurriculum, module: PretrainModule, data: ClipDataModule, max_epochs: int
+    ) -> list[int]:
+        """Batch size of each epoch, on one process."""
+        ratios = [curriculum.ratios_of_epoch(epoch, max_epochs) for epoch in range(max_epochs)]
+        costs = {pair: self._cost(module, data, *pair) for pair in dict.fromkeys(ratios)}
+        return [
+            batch_size_at_constant_cost(
                 batch_size=data.batch_size,
-                reference_tokens=visible_tokens(max_epochs - 1),
-                tokens=visible_tokens(epoch),
+                reference_cost=costs[ratios[-1]],
+                cost=costs[pair],
                 multiple=self.multiple,
                 limit=self.limit,
             )
+            for pair in ratios
+        ]
 
-        data.batch_size_of_epoch = batch_size_of_epoch
+    def _cost(self, module: PretrainModule, data: ClipDataModule, audio: float, video: float) -> float:
+        """Cost of a clip at these mask ratios, in the unit of ``constant``."""
+        if self.constant == "tokens":
+            audio_patches = num_patches(module.model.audio_encoder, data.audio_size)
+            video_patches = num_patches(module.model.video_encoder, data.video_size)
+            return audio_patches * (1 - audio) + video_patches * (1 - video)
+        before = module.audio_mask_ratio, module.video_mask_ratio
+        module.audio_mask_ratio, module.video_mask_ratio = audio, video
+        if self.constant == "flops":
+            cost = float(sum(module.forward_flops(data.audio_size, data.video_size).values()))
+        else:
+            cost = saved_bytes_per_clip(module, data.audio_size, data.video_size)
+        module.audio_mask_ratio, module.video_mask_ratio = before
+        return cost
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Log the size in force."""
+        """Scale the learning rate, and log the size in force."""
+        assert isinstance(pl_module, PretrainModule)
+        size = trainer.datamodule.batch_size_of_epoch(trainer.current_epoch)  # type: ignore[attr-defined]
+        pl_module.lr_scale = lr_scale(size, self._reference, self.lr_rule)
         pl_module.log(keys.BATCH_SIZE, float(len(batch.index)))

@@ -12,31 +12,9 @@ import lightning as L
 import torch
 
 from diffmavil import keys
-from diffmavil.flops import TRAINING_FACTOR, classifier_flops, learner_flops
-from diffmavil.modules import FineTuneModule, PretrainModule
+from diffmavil.flops import TRAINING_FACTOR
+from diffmavil.modules.base import TrainedModule
 from diffmavil.types import Batch
-
-
-def forward_flops_per_clip(module: L.LightningModule, batch: Batch) -> dict[str, int]:
-    """Forward FLOPs of one clip of ``batch`` by part, at the ratios in force.
-
-    Raises:
-        ValueError: If the module is neither of pretraining nor of fine-tuning.
-    """
-    audio_size = None if batch.audio is None else (batch.audio.shape[2], batch.audio.shape[3])
-    video_size = None if batch.video is None else (batch.video.shape[2], batch.video.shape[3], batch.video.shape[4])
-    if isinstance(module, PretrainModule) and audio_size is not None and video_size is not None:
-        return learner_flops(
-            module.model,
-            audio_size=audio_size,
-            video_size=video_size,
-            audio_mask_ratio=module.audio_mask_ratio,
-            video_mask_ratio=module.video_mask_ratio,
-            num_views=module.num_views,
-        )
-    if isinstance(module, FineTuneModule):
-        return classifier_flops(module.model, audio_size=audio_size, video_size=video_size)
-    raise ValueError(f"FLOPs are known of PretrainModule and FineTuneModule, got {type(module).__name__}")
 
 
 class ComputeAccounting(L.Callback):
@@ -56,6 +34,15 @@ class ComputeAccounting(L.Callback):
         self.epochs: list[dict[str, Any]] = []
         self._mark = time.perf_counter()
         self._data_s = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a module whose FLOPs are not known.
+
+        Raises:
+            ValueError: If so.
+        """
+        if not isinstance(pl_module, TrainedModule):
+            raise ValueError(f"ComputeAccounting needs a TrainedModule, got {type(pl_module).__name__}")
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far, for a checkpoint."""
@@ -83,9 +70,12 @@ class ComputeAccounting(L.Callback):
         now = _now(pl_module.device)
         step_s, self._mark = now - self._mark, now
         clips = len(batch.index)
-        by_part = {
-            name: TRAINING_FACTOR * clips * flops for name, flops in forward_flops_per_clip(pl_module, batch).items()
-        }
+        assert isinstance(pl_module, TrainedModule)
+        forward = pl_module.forward_flops(
+            None if batch.audio is None else (batch.audio.shape[2], batch.audio.shape[3]),
+            None if batch.video is None else (batch.video.shape[2], batch.video.shape[3], batch.video.shape[4]),
+        )
+        by_part = {name: TRAINING_FACTOR * clips * flops for name, flops in forward.items()}
         flops = sum(by_part.values())
         entry = self._entry(trainer.current_epoch)
         entry["steps"] += 1

@@ -35,8 +35,8 @@ class MaskRatioCurriculum(L.Callback):
                     raise ValueError(f"{name} mask ratio must be in [0, 1), got {end}")
         self.audio, self.video, self.per = audio, video, per
 
-    def ratios_of_epoch(self, epoch: int, max_epochs: int) -> tuple[float, float]:
-        """Audio and video ratio with which epoch ``epoch`` of ``max_epochs`` begins."""
+    def ratios_of_epoch(self, epoch: int | float, max_epochs: int) -> tuple[float, float]:
+        """Audio and video ratio with which epoch ``epoch`` of ``max_epochs`` begins (1.5: the middle of the second)."""
         steps = max_epochs - 1 if self.per == "epoch" else max_epochs
         progress = epoch / steps if steps > 0 else 0.0
         return self.audio.at(progress), self.video.at(progress)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffmavil.data import ClipDataModule
+from diffmavil.modules import FineTuneModule
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -47,8 +48,8 @@ class PredictionWriter(BasePredictionWriter):
         arrays["path"] = np.array([clip.path for clip in clips])
         arrays["start_s"] = np.array([np.nan if clip.start_s is None else clip.start_s for clip in clips])
         arrays["end_s"] = np.array([np.nan if clip.end_s is None else clip.end_s for clip in clips])
-        if "probabilities" in arrays:
-            arrays["classes"] = np.array(data.classes)
+        if isinstance(pl_module, FineTuneModule):
+            arrays["classes"] = np.array(pl_module.classes)
         name = "predictions.npz" if trainer.world_size == 1 else f"predictions_rank{trainer.global_rank}.npz"
         np.savez(folder / name, **arrays)
         rank_zero_info(f"{len(clips)} clips in {folder / name}")

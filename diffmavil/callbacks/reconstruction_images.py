@@ -90,7 +90,7 @@ class ReconstructionImages(L.Callback):
         due = (
             batch_idx == 0
             and len(batch.index) > 0
-            and trainer.current_epoch % self.every_n_epochs == 0
+            and (trainer.current_epoch + 1) % self.every_n_epochs == 0
             and not trainer.sanity_checking
         )
         if not due or not isinstance(logger, TensorBoardLogger) or not isinstance(pl_module, PretrainModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import time
@@ -19,7 +20,7 @@ from diffmavil.commands.configs import find_configs
 from diffmavil.commands.report import Result, write_report
 from diffmavil.commands.synth import synth
 from diffmavil.commands.train import DiffmavilCLI, train
-from diffmavil.data import ClipDataModule
+from diffmavil.data import ClipDataModule, synthetic
 from diffmavil.modules import LinearProbe, PretrainModule
 from diffmavil.probing import linear_probe
 
@@ -99,12 +100,13 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 7, s
         flags = [word for name, value in size.items() for word in (f"--{name}", str(value))]
         steps.say("diffmavil", "synth", "--out", str(steps.manifest.parent), "--clips", str(clips), *flags)
         made_by = out / "clips" / "command.txt"
-        if made_by.is_file() and made_by.read_text() == steps.commands[-1]:
+        recipe = f"{steps.commands[-1]}\n{_generator()}\n"
+        if made_by.is_file() and made_by.read_text() == recipe:
             print(f"{clips} clips are there")
         else:
             made_by.unlink(missing_ok=True)
             synth(out=steps.manifest.parent, clips=clips, **size)
-            made_by.write_text(steps.commands[-1])
+            made_by.write_text(recipe)
 
     with steps.step("pretrain"):
         seeds = ("--data.seed", str(seed), "--model.seed", str(seed))
@@ -192,6 +194,14 @@ def print_table(results: list[Result]) -> None:
     for result in results:
         name = f"{result.task}, {result.start}"
         print(f"{name:<{width}}  {result.value:6.1%}  (chance {result.chance:.0%}, {result.seconds:4.0f} s)")
+
+
+def _generator() -> str:
+    """A digest of the code that makes the clips: what another version of it made is not taken up."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(synthetic.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _folder(path: Path) -> tuple[str, str]:

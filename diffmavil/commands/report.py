@@ -10,14 +10,13 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from lightning import LightningModule
 
-from diffmavil import keys
 from diffmavil.commands.report_charts import about_curves, read_curves
 from diffmavil.commands.report_clips import about_clips
 from diffmavil.commands.report_page import Section, page
 from diffmavil.commands.report_results import Result, results_table
 from diffmavil.commands.report_run import CONFIG, about_files, about_run, checkpoint_of, read_config
 from diffmavil.data import ClipDataModule
-from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
+from diffmavil.models.pretrained import read_checkpoint, weights_of
 from diffmavil.modules import PretrainModule
 
 __all__ = ["Result", "report", "write_report"]
@@ -109,11 +108,8 @@ def _rebuild(run: Path) -> tuple[PretrainModule, ClipDataModule]:
     if not isinstance(module, PretrainModule):
         raise ValueError(f"run must be one of a PretrainModule, got one of {type(module).__name__}")
     name = f"checkpoint {checkpoint}"
-    weights = weights_of(read_checkpoint(checkpoint), module=module.kind(), name=name)
-    check_shapes(weights, module, name)
+    content = read_checkpoint(checkpoint)
+    weights = weights_of(content, module=module.kind(), name=name)
+    module.on_load_checkpoint(content)
     module.load_state_dict(weights)
-    curves = read_curves(run)
-    if keys.AUDIO_MASK_RATIO in curves:
-        module.audio_mask_ratio = float(curves[keys.AUDIO_MASK_RATIO][1][-1])
-        module.video_mask_ratio = float(curves[keys.VIDEO_MASK_RATIO][1][-1])
     return module, data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import platform
 import shlex
 from collections import Counter
@@ -157,13 +158,18 @@ def _parameters(part: nn.Module) -> int:
     return sum(parameter.numel() for parameter in part.parameters())
 
 
-def _builder(run: Path) -> tuple[str, str] | None:
-    """Class path of the model's builder and its size, by the run's config; ``None`` where it does not say."""
+def _builder(run: Path) -> tuple[str, dict[str, Any]] | None:
+    """Class path of the model's builder and its arguments, by the run's config; ``None`` where it does not say."""
     try:
         model = read_config(run)["model"]["init_args"]["model"]
-        return model["class_path"], model["init_args"]["size"]
+        return model["class_path"], {"size": "base", **model["init_args"]}
     except (OSError, KeyError, TypeError):  # a module of one's own need not have these keys
         return None
+
+
+def _yaml(value: Any) -> str:
+    """A value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def about_files(run: Path, data: ClipDataModule) -> Markup:
@@ -171,7 +177,10 @@ def about_files(run: Path, data: ClipDataModule) -> Markup:
     found = [(name, text) for name, text in _FILES.items() if any(run.glob(name))]
     files = [tag("p", "In ", tag("code", str(run)), ":"), table(found)] if found else []
     builder = _builder(run)
-    backbone = "" if builder is None else f" \\\n  --model.backbone {builder[0]} --model.backbone.size {builder[1]}"
+    backbone = ""
+    if builder is not None:
+        flags = (f" --model.backbone.{name} {shlex.quote(_yaml(value))}" for name, value in builder[1].items())
+        backbone = f" \\\n  --model.backbone {builder[0]}" + "".join(flags)
     commands = _NEXT.format(
         checkpoint=shlex.quote(str(checkpoint_of(run) or "CHECKPOINT")),
         backbone=backbone,

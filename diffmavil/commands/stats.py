@@ -5,29 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
 from diffmavil.data.datamodule import ClipDataModule
 
 
-def stats(
-    *,
-    data: ClipDataModule,
-    model: Any = None,
-    trainer: Any = None,
-    seed_everything: Any = None,
-    ckpt_path: Any = None,
-) -> None:
+def stats(args: list[str]) -> None:
     """Measure the mean and standard deviation of a data set's log-mel values, and print them for a config.
 
     Args:
-        data: The data set, as in the config of a training.
-        model: Left aside, as are those below: they let the config of a training be given as it is.
-        trainer: Left aside.
-        seed_everything: Left aside.
-        ckpt_path: Left aside.
+        args: The command line after ``diffmavil stats``: the config of a training, of which only ``data`` is read.
+
+    Raises:
+        ArgumentError: If a key is unknown or a value has the wrong type.
+        ValueError: If there is no sound to measure.
     """
-    measure(data)
+    parser = ArgumentParser(prog="diffmavil stats", exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="a config of a training, or the name of a packaged one")
+    parser.add_class_arguments(ClipDataModule, "data")
+    left_aside = ("model", "trainer", "seed_everything", "ckpt_path")
+    for name in left_aside:
+        parser.add_argument(f"--{name}", type=Any, help="left aside")
+    config = parser.parse_args(args)
+    for name in left_aside:
+        config.pop(name)
+    measure(parser.instantiate(config).data)
 
 
 def measure(datamodule: ClipDataModule) -> tuple[float, float]:

@@ -31,6 +31,10 @@ class Clip:
     fold: int | None = None
 
 
+class SourceError(ValueError):
+    """A data set's folder or tables are not as they must be; the message says how, in one line."""
+
+
 class ClipSource(ABC):
     """Where the clips of a data set come from.
 

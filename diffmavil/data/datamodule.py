@@ -15,7 +15,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from diffmavil.data.clips import SPLITS, Clip, ClipSource
+from diffmavil.data.clips import SPLITS, Clip, ClipSource, SourceError
 from diffmavil.data.dataset import ClipDataset, Item
 from diffmavil.data.errors import MediaError
 from diffmavil.data.sampler import EpochSampler
@@ -110,6 +110,8 @@ class ClipDataModule(L.LightningDataModule):
         for name, value in above_0.items():
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be above 0, got {value}")
+        if round(frame_shift_ms * sample_rate_hz / 1000) < 1:
+            raise ValueError(f"frame_shift_ms must be at least a sample at {sample_rate_hz} Hz, got {frame_shift_ms}")
         if not 0.0 < crop_min_scale <= 1.0:
             raise ValueError(f"crop_min_scale must be in (0, 1], got {crop_min_scale}")
         if not 0.0 <= val_fraction < 1.0:
@@ -158,11 +160,15 @@ class ClipDataModule(L.LightningDataModule):
             stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"`` or ``None`` for any.
 
         Raises:
-            ValueError: If the source is not as it must be, or if none of the clips can be read.
+            SourceError: If the source is not as it must be.
+            ValueError: If none of the clips can be read.
             MediaError: If ``on_error`` is ``"raise"`` and the first clip cannot be read.
         """
         if not self.clips:
-            self.clips = self.source.clips()
+            try:
+                self.clips = self.source.clips()
+            except ValueError as error:  # from whatever a source of one's own reads with
+                raise SourceError(str(error)) from error
             self.classes = class_names(self.clips, multi_label=self.multi_label)
             ids = {name: k for k, name in enumerate(self.classes)}
             if self.classes:

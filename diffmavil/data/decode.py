@@ -21,6 +21,7 @@ from av.video.reformatter import VideoReformatter
 
 from diffmavil.data.errors import (
     CANNOT_DECODE,
+    CANNOT_OPEN,
     EMPTY_FILE,
     MISSING_FILE,
     NO_AUDIO,
@@ -73,16 +74,6 @@ class MediaInfo:
     audio_s: Span | None
     video_s: Span | None
 
-    @property
-    def has_audio(self) -> bool:
-        """Whether there is an audio track."""
-        return self.audio_s is not None
-
-    @property
-    def has_video(self) -> bool:
-        """Whether there is a video track."""
-        return self.video_s is not None
-
 
 class MediaFile:
     """An open media file, for ``with``: its first audio and first video stream that can be decoded.
@@ -107,8 +98,12 @@ class MediaFile:
         self._to_rgb = VideoReformatter()
         if not os.path.isfile(self.path):
             raise MediaError(self.path, MISSING_FILE)
-        if os.path.getsize(self.path) == 0:
-            raise MediaError(self.path, EMPTY_FILE)
+        try:
+            with open(self.path, "rb") as file:
+                if not file.read(1):
+                    raise MediaError(self.path, EMPTY_FILE)
+        except OSError as error:
+            raise MediaError(self.path, CANNOT_OPEN, error.strerror or "") from error
         self._open()
         try:
             if self._audio is None and self._video is None:

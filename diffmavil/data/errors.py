@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 MISSING_FILE: Final = "missing file"
+CANNOT_OPEN: Final = "cannot be opened"
 EMPTY_FILE: Final = "empty file"
 NOT_MEDIA: Final = "not a media file"
 NO_AUDIO: Final = "no audio track"
@@ -12,7 +13,7 @@ NO_VIDEO: Final = "no video track"
 CANNOT_DECODE: Final = "cannot be decoded"
 TOO_SHORT: Final = "too short"
 
-REASONS: Final = (MISSING_FILE, EMPTY_FILE, NOT_MEDIA, NO_AUDIO, NO_VIDEO, CANNOT_DECODE, TOO_SHORT)
+REASONS: Final = (MISSING_FILE, CANNOT_OPEN, EMPTY_FILE, NOT_MEDIA, NO_AUDIO, NO_VIDEO, CANNOT_DECODE, TOO_SHORT)
 """Every reason for which a clip is skipped."""
 
 

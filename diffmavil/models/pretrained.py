@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import timm
 import torch
 from einops import repeat
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.serialization import safe_globals
 
 from diffmavil.models.mavil import MAViL
 from diffmavil.nn.encoder import Encoder
@@ -156,11 +160,24 @@ def _read_vit(weights: str) -> dict[str, Tensor]:
             raise CheckpointError(f"checkpoint {weights} cannot be had: {error}") from error
         state: dict[str, Tensor] = model.state_dict()
         return state
-    content = read_checkpoint(Path(weights))
+    if weights.endswith(".safetensors"):
+        return _read_safetensors(Path(weights))
+    with safe_globals([Namespace]):  # MAE's files hold the arguments of their training as one
+        content = read_checkpoint(Path(weights))
     inner = content.get("model", content)  # MAE's files hold their weights under "model"
     if not isinstance(inner, dict):
         raise CheckpointError(f"checkpoint {weights} holds no ViT: its 'model' is a {type(inner).__name__}")
     return {key: value for key, value in inner.items() if isinstance(value, Tensor)}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint must be a file, got {path}")
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+    return state
 
 
 def _place_of(key: str) -> str | None:

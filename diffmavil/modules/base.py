@@ -47,11 +47,24 @@ class TrainedModule(L.LightningModule, ABC):
         if not 0 <= lr_end <= 1:
             raise ValueError(f"lr_end must be in [0, 1], got {lr_end}")
         self.warmup, self.lr_end, self.betas, self.seed = warmup, lr_end, betas, seed
+        self.lr_scale = 1.0
+        """Factor on every learning rate, for a batch whose size changes."""
 
     @classmethod
     def kind(cls) -> str:
         """What checkpoints say they are of: the class, or for a subclass from elsewhere the one of ours it extends."""
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("diffmavil."))
+
+    @abstractmethod
+    def forward_flops(
+        self, audio_size: tuple[int, int] | None, video_size: tuple[int, int, int] | None
+    ) -> dict[str, int]:
+        """Forward FLOPs of one training clip by part, at the settings in force.
+
+        Args:
+            audio_size: Spectrogram frames and mel bins; ``None`` where the clips have no sound.
+            video_size: Frames, height and width (pixels); ``None`` where they have no pictures.
+        """
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -62,9 +75,16 @@ class TrainedModule(L.LightningModule, ABC):
         # Lightning's fp16 scaler cannot clip the gradients of a fused optimiser
         return AdamW(self.parameter_groups(), betas=self.betas, fused=self.trainer.precision != "16-mixed")
 
+    def on_train_start(self) -> None:
+        """Let the settings of this run stand where a checkpoint brought its own."""
+        groups = self.trainer.optimizers[0].param_groups
+        for group, wanted in zip(groups, self.parameter_groups(), strict=True):
+            group.update({name: value for name, value in wanted.items() if name != "params"}, betas=self.betas)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set step sizes and seed the step."""
         factor = warmup_cosine(run_progress(self.trainer, batch_idx), warmup=self.warmup, end=self.lr_end)
+        factor *= self.lr_scale
         groups = self.trainer.optimizers[0].param_groups
         for group in groups:
             group["lr"] = group["peak_lr"] * factor

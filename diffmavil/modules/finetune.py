@@ -11,8 +11,9 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
 
 from diffmavil import keys
+from diffmavil.flops import classifier_flops
 from diffmavil.models import Classifier, MAViL
-from diffmavil.models.pretrained import load_learner
+from diffmavil.models.pretrained import MARK, CheckpointError, load_learner
 from diffmavil.modules.base import TrainedModule
 from diffmavil.nn.augment import Mixup, SpecAugment
 from diffmavil.optim import parameter_groups
@@ -90,6 +91,8 @@ class FineTuneModule(TrainedModule):
         self.num_classes, self.multi_label, self.label_smoothing = num_classes, multi_label, label_smoothing
         self.lr, self.weight_decay = lr, weight_decay
         self.layer_decay, self.head_lr_scale = layer_decay, head_lr_scale
+        self.classes: list[str] = []
+        """Names of the classes that were learned, in the order of the scores; empty before."""
         metric: Metric
         if multi_label:
             self.metric_name = keys.MAP
@@ -115,6 +118,28 @@ class FineTuneModule(TrainedModule):
             raise ValueError(f"num_classes must be that of the data, {len(data.classes)}, got {self.num_classes}")
         if data.multi_label != self.multi_label:
             raise ValueError(f"multi_label must be that of the data, {data.multi_label}, got {self.multi_label}")
+        if stage == "fit":
+            self.classes = list(data.classes)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the names of the classes too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[MARK]["classes"] = self.classes
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not fit, or one of other classes than the data's.
+
+        Raises:
+            CheckpointError: If so.
+        """
+        super().on_load_checkpoint(checkpoint)
+        self.classes = checkpoint[MARK].get("classes", [])
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None or self.trainer.predicting or not self.classes:
+            return
+        for learned, given in zip(self.classes, data.classes, strict=True):
+            if learned != given:
+                raise CheckpointError(f"the checkpoint does not fit the data: it has a class {learned}, not {given}")
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores of the classes, before softmax or sigmoid."""
@@ -165,6 +190,12 @@ class FineTuneModule(TrainedModule):
         metrics.update(scores.float().sigmoid() if self.multi_label else scores.float(), batch.labels.long())
         self.log(f"{stage}/{keys.LOSS}", loss, batch_size=len(batch.index), sync_dist=True)
         self.log_dict(metrics, batch_size=len(batch.index), prog_bar=True)
+
+    def forward_flops(
+        self, audio_size: tuple[int, int] | None, video_size: tuple[int, int, int] | None
+    ) -> dict[str, int]:
+        """Forward FLOPs of one training clip by part."""
+        return classifier_flops(self.model, audio_size=audio_size, video_size=video_size)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Smaller steps for earlier layers, ``head_lr_scale`` times larger ones for the head."""

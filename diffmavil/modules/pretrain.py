@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from diffmavil import keys
+from diffmavil.flops import learner_flops
 from diffmavil.losses import info_nce, reconstruction_loss
 from diffmavil.models import MAViL
-from diffmavil.models.pretrained import load_vit
+from diffmavil.models.pretrained import MARK, load_vit
 from diffmavil.modules.base import TrainedModule
 from diffmavil.ops.patches import masked_mean
 from diffmavil.optim import parameter_groups
 from diffmavil.types import Batch, ModelOutput
+
+MASK_RATIOS: Final = "mask_ratios"
+"""Where a checkpoint keeps the ratios to which a curriculum had come."""
 
 
 class PretrainModule(TrainedModule):
@@ -82,6 +86,7 @@ class PretrainModule(TrainedModule):
                 raise ValueError(f"{name} must be above 0, got {value}")
         self.model = model
         self.audio_mask_ratio, self.video_mask_ratio = audio_mask_ratio, video_mask_ratio
+        self._configured_ratios = audio_mask_ratio, video_mask_ratio
         self.inter_weight, self.inter_temperature = inter_weight, inter_temperature
         self.intra_weight, self.intra_temperature = intra_weight, intra_temperature
         self.lr, self.weight_decay = lr, weight_decay
@@ -174,6 +179,42 @@ class PretrainModule(TrainedModule):
                 tokens = encoder(patches, patches.all_ids, patches.valid)
                 result[name] = masked_mean(tokens, patches.valid)
         return result
+
+    def forward_flops(
+        self, audio_size: tuple[int, int] | None, video_size: tuple[int, int, int] | None
+    ) -> dict[str, int]:
+        """Forward FLOPs of one clip by part, at the ratios in force.
+
+        Raises:
+            ValueError: If the clips lack sound or pictures.
+        """
+        if audio_size is None or video_size is None:
+            raise ValueError("pretraining needs clips with sound and pictures: data.modalities must be audio_video")
+        return learner_flops(
+            self.model,
+            audio_size=audio_size,
+            video_size=video_size,
+            audio_mask_ratio=self.audio_mask_ratio,
+            video_mask_ratio=self.video_mask_ratio,
+            num_views=self.num_views,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the ratios too, where a curriculum has moved them."""
+        super().on_save_checkpoint(checkpoint)
+        ratios = self.audio_mask_ratio, self.video_mask_ratio
+        if ratios != self._configured_ratios:
+            checkpoint[MARK][MASK_RATIOS] = list(ratios)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not fit; take over the ratios to which a curriculum had come.
+
+        Raises:
+            CheckpointError: If it does not fit.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if MASK_RATIOS in checkpoint[MARK]:
+            self.audio_mask_ratio, self.video_mask_ratio = checkpoint[MARK][MASK_RATIOS]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All parameters at one step size."""

@@ -62,6 +62,8 @@ class Encoder(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        if min(patch_size) < 1:
+            raise ValueError(f"patch_size must be at least 1 on each axis, got {tuple(patch_size)}")
         self.in_channels, self.patch_size, self.embed_dim = in_channels, tuple(patch_size), embed_dim
         self.patch_values = in_channels * math.prod(patch_size)
         self.patch_embed = nn.Linear(self.patch_values, embed_dim)

@@ -25,11 +25,6 @@ class Masking:
     keep_valid: Bool[Tensor, "B V"] | None
     mask_valid: Bool[Tensor, "B M"] | None
 
-    @property
-    def ids_restore(self) -> Int[Tensor, "B N"]:
-        """Place of each patch in ``cat(ids_keep, ids_mask)``."""
-        return torch.cat([self.ids_keep, self.ids_mask], dim=1).argsort(dim=1)
-
 
 def num_visible(num_patches: int, mask_ratio: float) -> int:
     """Visible patches of a clip of ``num_patches``: ``num_patches * (1 - mask_ratio)`` cut down, at least one.
@@ -65,7 +60,7 @@ def random_masking(noise: Float[Tensor, "B N"], mask_ratio: float, valid: Bool[T
     # Sort key: [0, 1) visible, [1, 2) padding that fills up the visible slots, [2, 3) masked, [3, 4) other padding.
     rank = noise.masked_fill(~valid, 2.0).argsort(dim=1).argsort(dim=1)
     count = valid.sum(dim=1, keepdim=True)
-    visible = (count * (1 - mask_ratio) + 1e-6).long().clamp(min=1)
+    visible = (count.double() * (1 - mask_ratio) + 1e-6).long().clamp(min=1)
     filler = (rank >= count) & (rank < count + num_keep - visible)
     key = noise + torch.where(filler, 1.0, torch.where(rank < visible, 0.0, torch.where(valid, 2.0, 3.0)))
     order = key.argsort(dim=1)

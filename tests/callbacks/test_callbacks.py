@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import pytest
@@ -77,6 +77,90 @@ def test_the_ratio_falls_and_the_batch_follows_it(made_clips: Path, tmp_path: Pa
     assert summary["clips"] == sum(step[1] for step in used.steps)
     assert summary["steps"] == len(used.steps)
     assert summary["data_s"] > 0 and summary["step_s"] > 0 and summary["peak_memory_bytes"] > 2**20
+
+
+def _training_bytes(module: PretrainModule, clips: int) -> int:
+    """Bytes of all that the graph of the network's outputs still holds, found by walking it."""
+    module.train()
+    noise = torch.randn(clips, 1, *AUDIO_SIZE), torch.randn(clips, 3, *VIDEO_SIZE)
+    output = module(Batch(index=torch.arange(clips), audio=noise[0], video=noise[1]))
+    roots = [output.audio.prediction, output.video.prediction, *output.audio_embeddings, *output.video_embeddings]
+    nodes, seen = [root.grad_fn for root in roots], set()
+    sizes = {}
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        nodes += [following for following, _ in node.next_functions]
+        for name in dir(node):
+            if name.startswith("_saved_") and isinstance(value := getattr(node, name), torch.Tensor):
+                sizes[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("constant", ["flops", "memory"])
+def test_a_batch_costs_the_same_flops_or_memory_in_every_epoch(
+    constant: Literal["flops", "memory"], made_clips: Path
+) -> None:
+    module = PretrainModule(model=learner())
+    data = made_data(made_clips, batch_size=1000)
+    sizes = AdaptiveBatchSize(constant=constant, limit=10**6).sizes(_curriculum(), module, data, 3)
+    assert sizes[-1] == 1000 and sizes == sorted(sizes, reverse=True)
+    costs = []
+    for size, (audio, video) in zip(sizes, [(0.9, 0.8), (0.7, 0.7), (0.5, 0.6)], strict=True):
+        module.audio_mask_ratio, module.video_mask_ratio = audio, video
+        if constant == "memory":
+            torch.manual_seed(0)
+            costs.append(size * (_training_bytes(module, 4) - _training_bytes(module, 2)) / 2)
+        else:
+            masks = {"audio_mask_ratio": audio, "video_mask_ratio": video, "num_views": 2}
+            parts = learner_flops(module.model, audio_size=AUDIO_SIZE, video_size=VIDEO_SIZE, **masks)
+            costs.append(size * sum(parts.values()))
+    assert costs == pytest.approx([costs[-1]] * 3, rel=2e-3)
+
+
+def test_the_learning_rate_follows_the_batch(made_clips: Path, tmp_path: Path) -> None:
+    rates: dict[str, dict[int, float]] = {}
+
+    class Rates(L.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+            if batch_idx == 0:
+                rates[rule][trainer.current_epoch] = trainer.optimizers[0].param_groups[0]["lr"]
+
+    for rule in ("none", "sqrt", "linear"):
+        rates[rule] = {}
+        callbacks = [_curriculum(), AdaptiveBatchSize(lr_rule=rule), Rates()]
+        run = trainer(
+            tmp_path, max_epochs=3, reload_dataloaders_every_n_epochs=1, callbacks=callbacks, enable_checkpointing=False
+        )
+        run.fit(PretrainModule(model=learner(), warmup=0.0), made_data(made_clips, batch_size=4))
+    visible = [6 * (1 - audio) + 8 * (1 - video) for audio, video in [(0.9, 0.8), (0.7, 0.7), (0.5, 0.6)]]
+    sizes = [int(4 * visible[2] / tokens + 1e-6) for tokens in visible]
+    for epoch, size in enumerate(sizes):
+        assert rates["sqrt"][epoch] == pytest.approx(rates["none"][epoch] * (size / 4) ** 0.5)
+        assert rates["linear"][epoch] == pytest.approx(rates["none"][epoch] * size / 4)
+
+
+def test_the_batch_never_outgrows_the_clips(made_clips: Path, tmp_path: Path) -> None:
+    used = _Used()
+    callbacks = [_curriculum(), AdaptiveBatchSize(), used]
+    run = trainer(
+        tmp_path, max_epochs=2, reload_dataloaders_every_n_epochs=1, callbacks=callbacks, enable_checkpointing=False
+    )
+    run.fit(PretrainModule(model=learner()), made_data(made_clips, batch_size=25))
+    assert [step[1] for step in used.steps] == [30, 25], "30 clips to train on"
+
+
+def test_pictures_are_drawn_where_validation_is_rarer_too(made_clips: Path, tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    images = ReconstructionImages(clips=1, every_n_epochs=2)
+    settings: dict[str, Any] = {"max_epochs": 4, "check_val_every_n_epoch": 2, "limit_train_batches": 1}
+    run = trainer(tmp_path, logger=logger, callbacks=[images], enable_checkpointing=False, **settings)
+    run.fit(PretrainModule(model=learner()), made_data(made_clips, val_fraction=0.2))
+    events = EventAccumulator(logger.log_dir, size_guidance={"images": 0})
+    events.Reload()
+    assert len(events.Images("audio/0")) == 2
 
 
 def test_a_curriculum_by_step_moves_at_every_step(made_clips: Path, tmp_path: Path) -> None:

@@ -130,6 +130,16 @@ def test_every_kind_is_seen_and_heard(kind: str) -> None:
     assert 100 < np.abs(clip.waveform.astype(int)).max() < 32767
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_clips_of_any_allowed_length_are_heard_to_their_end(kind: str) -> None:
+    """One second is the shortest, a minute the longest."""
+    for seed in range(20):
+        event, _ = play(kind, seed, clip_s=1.0)
+        assert np.abs(event.sound).max() > 1e-3
+    event, _ = play(kind, 0, clip_s=60.0)
+    assert loudness(event.sound, RATE_HZ * 5).min() > 1e-3, "in every five seconds"
+
+
 @pytest.mark.slow
 def test_the_average_spectrum_does_not_give_the_kind_away() -> None:
     """Nor the average picture: what is to be learned is more than one frequency or one pixel."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from small import learner
 
 from diffmavil.models.pretrained import (
@@ -109,14 +112,35 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
 
 
 class _Trap:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (Path.touch, (Path("/nonexistent"),))  # type: ignore[return-value]
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return os.mkdir, (str(self.path),)
 
 
-def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
-    torch.save({"state_dict": _Trap()}, tmp_path / "trap.ckpt")
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_not_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": _Trap(tmp_path / "sprung")}, tmp_path / "trap.ckpt")
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_checkpoint(tmp_path / "trap.ckpt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_vit(_encoder(1, (16, 16)), str(tmp_path / "trap.ckpt"))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_files_of_mae_with_its_arguments_and_of_timm_as_safetensors(tmp_path: Path) -> None:
+    vit = _vit()
+    torch.save({"model": vit.state_dict(), "args": Namespace(lr=1e-3, device="cuda")}, tmp_path / "mae.pth")
+    save_file(vit.state_dict(), tmp_path / "model.safetensors")
+    for name in ("mae.pth", "model.safetensors"):
+        encoder = _encoder(3, (2, 16, 16))
+        assert load_vit(encoder, str(tmp_path / name)).missing == []
+        assert torch.equal(encoder.transformer.blocks[0].mlp.fc1.weight, vit.blocks[0].mlp.fc1.weight)
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(CheckpointError, match="bad.safetensors cannot be read"):
+        load_vit(_encoder(3, (2, 16, 16)), str(tmp_path / "bad.safetensors"))
+    with pytest.raises(CheckpointError, match="must be a file"):
+        load_vit(_encoder(3, (2, 16, 16)), str(tmp_path / "absent.safetensors"))
 
 
 def test_our_own_checkpoint_comes_back_and_another_shape_is_refused(tmp_path: Path) -> None:

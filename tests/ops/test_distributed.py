@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 from diffmavil.losses import info_nce
 from diffmavil.ops.distributed import gather_ranks
@@ -35,13 +37,10 @@ def one_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.ddp
 def test_two_ranks_equal_one_with_the_joined_batch(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=one_rank, args=(rank, str(tmp_path))) for rank in range(WORLD)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    # new processes: what a forked one inherits of torch's threads can make it wait for ever
+    commands = [[sys.executable, __file__, str(rank), str(tmp_path)] for rank in range(WORLD)]
+    processes = [subprocess.Popen(command) for command in commands]
+    assert [process.wait(200) for process in processes] == [0] * WORLD
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(WORLD)]
     x, y = (side.clone().requires_grad_() for side in embeddings())
     loss = info_nce(x, y, temperature=0.1)
@@ -61,3 +60,7 @@ def test_one_process_gathers_its_own_rows() -> None:
     x = torch.randn(3, 5)
     rows, first = gather_ranks(x)
     assert rows is x and first == 0
+
+
+if __name__ == "__main__":
+    one_rank(int(sys.argv[1]), sys.argv[2])

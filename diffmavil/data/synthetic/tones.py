@@ -7,6 +7,8 @@ goes on and off at one pitch.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from diffmavil.data.synthetic.canvas import Plane, column
@@ -14,10 +16,15 @@ from diffmavil.data.synthetic.sound import Voice, Wave, decays, pitch_of_size
 from diffmavil.data.synthetic.stage import Event, Stage
 
 
+def _enough(stage: Stage, shortest_s: float, least: int) -> int:
+    """How many sounds, one beginning at least ``shortest_s`` after the other, last for the clip."""
+    return max(least, math.ceil((stage.duration_s + 1.0) / shortest_s))
+
+
 def string(stage: Stage) -> Event:
     """A finger shortens a string and a plectrum plucks it: it sounds at the pitch of its free length."""
     rng, canvas, (neck_ink, string_ink, finger_ink) = stage.rng, stage.canvas, stage.inks
-    gaps = rng.uniform(0.3, 0.9, 12)
+    gaps = rng.uniform(0.3, 0.9, _enough(stage, 0.3, 12))
     onsets = np.cumsum(gaps) - rng.uniform(0.1, gaps[0])
     onsets = onsets[onsets < stage.duration_s - 0.15]
     stops = rng.uniform(-0.75, 0.25, onsets.size)
@@ -89,8 +96,9 @@ def bird(stage: Stage) -> Event:
     size = rng.random()
     body = 0.3 + 0.15 * size
     length_s = rng.uniform(0.09, 0.2)
-    gaps = length_s + rng.exponential(rng.uniform(0.06, 0.3), 30) + 0.05
+    gaps = length_s + rng.exponential(rng.uniform(0.06, 0.3), _enough(stage, 0.14, 30)) + 0.05
     onsets = np.cumsum(gaps) - gaps[0] * rng.uniform(0.3, 1.0)
+    onsets -= max(0.0, onsets[0] - (stage.duration_s - length_s))  # a chirp at least
     onsets = onsets[onsets < stage.duration_s]
 
     def share(t: Wave) -> Wave:
@@ -124,8 +132,9 @@ def lighthouse(stage: Stage) -> Event:
     rng, canvas, (tower_ink, stripe_ink, lamp_ink) = stage.rng, stage.canvas, stage.inks
     size = rng.random()
     unit_s = rng.uniform(0.07, 0.17)
-    lengths = np.where(rng.random(40) < 0.5, 1.0, 3.0) * unit_s
-    gaps = np.where(rng.random(40) < 0.75, 1.0, 3.0) * unit_s
+    count = _enough(stage, 0.14, 40)
+    lengths = np.where(rng.random(count) < 0.5, 1.0, 3.0) * unit_s
+    gaps = np.where(rng.random(count) < 0.75, 1.0, 3.0) * unit_s
     onsets = np.cumsum(np.append(0.0, lengths[:-1] + gaps[:-1])) + rng.uniform(-0.3, 0.3)
     shown = onsets < stage.duration_s
     onsets, lengths = onsets[shown], lengths[shown]

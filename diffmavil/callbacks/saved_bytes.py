@@ -1,0 +1,51 @@
+"""Memory that a training step needs for each clip."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from diffmavil.modules import PretrainModule
+from diffmavil.types import Batch
+
+CLIPS = 1, 3
+"""Two batches whose difference is what a clip adds: the weights are kept in both."""
+
+
+def saved_bytes_per_clip(
+    module: PretrainModule, audio_size: tuple[int, int], video_size: tuple[int, int, int]
+) -> float:
+    """Bytes that autograd keeps of one clip between the network's forward and backward pass.
+
+    Measured on clips of noise, on the module's device.
+
+    Args:
+        module: The module, at the mask ratios in force.
+        audio_size: Spectrogram frames and mel bins.
+        video_size: Frames, height and width (pixels).
+    """
+    with torch.random.fork_rng():
+        few, many = (_saved_bytes(module, clips, audio_size, video_size) for clips in CLIPS)
+    return (many - few) / (CLIPS[1] - CLIPS[0])
+
+
+def _saved_bytes(
+    module: PretrainModule, clips: int, audio_size: tuple[int, int], video_size: tuple[int, int, int]
+) -> int:
+    batch = Batch(
+        index=torch.arange(clips, device=module.device),
+        audio=torch.randn(clips, 1, *audio_size, device=module.device),
+        video=torch.randn(clips, 3, *video_size, device=module.device),
+    )
+    kept: dict[int, Tensor] = {}  # by address; the tensors too, so that no address is given out twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = module(batch)
+    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del output
+    return size
