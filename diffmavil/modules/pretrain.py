@@ -167,7 +167,7 @@ class PretrainModule(TrainedModule):
         return loss
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Mean-pooled encoder outputs with nothing hidden: ``audio`` and ``video`` ``(B, D)``, and ``index`` ``(B,)``."""
+        """Mean-pooled encoder outputs, nothing hidden: ``audio`` and ``video`` ``(B, D)``, and ``index`` ``(B,)``."""
         result = {"index": batch.index}
         streams = (
             ("audio", self.model.audio_encoder, batch.audio, batch.audio_frames),
