@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from diffmavil.schedules import Schedule, batch_size_at_constant_tokens, warmup_cosine
+from diffmavil.schedules import Schedule, batch_size_at_constant_cost, warmup_cosine
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,16 @@ def test_warmup_rises_then_falls_to_the_end() -> None:
 
 
 def test_the_batch_keeps_its_visible_tokens() -> None:
-    size = batch_size_at_constant_tokens(batch_size=64, reference_tokens=200.0, tokens=100.0, multiple=8, limit=1000)
+    size = batch_size_at_constant_cost(batch_size=64, reference_cost=200.0, cost=100.0, multiple=8, limit=1000)
     assert size == 128
     for tokens in range(100, 200, 7):
-        size = batch_size_at_constant_tokens(
-            batch_size=64, reference_tokens=200.0, tokens=float(tokens), multiple=8, limit=1000
+        size = batch_size_at_constant_cost(
+            batch_size=64, reference_cost=200.0, cost=float(tokens), multiple=8, limit=1000
         )
         assert size % 8 == 0
         assert 0 <= 64 * 200 - size * tokens < 8 * tokens
-    bounds = {"batch_size": 64, "reference_tokens": 200.0, "tokens": 10.0, "multiple": 8}
-    assert batch_size_at_constant_tokens(**bounds, limit=100) == 96
+    bounds = {"batch_size": 64, "reference_cost": 200.0, "cost": 10.0, "multiple": 8}
+    assert batch_size_at_constant_cost(**bounds, limit=100) == 96
 
 
 def test_refuses_a_staircase_of_one_step() -> None:
