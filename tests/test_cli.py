@@ -354,7 +354,7 @@ def test_a_mistake_in_a_file_is_told_in_one_line(content: str, said: str, run: R
 
 def test_mistakes_around_the_command(run: Run, packaged: Path) -> None:
     assert run("fti")[0] == 2
-    assert "must be one of fit, validate, test, predict, synth" in run("fti")[2]
+    assert "must be one of fit, validate, test, predict, stats" in run("fti")[2]
     required = "diffmavil: error: the following arguments are required: data.source, model\n"
     assert run("fit") == (2, "", required)
     unknown = "diffmavil: error: --config must be a file or one of demo/two.yaml, one.yaml; got three.yaml\n"

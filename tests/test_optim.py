@@ -11,13 +11,13 @@ from diffmavil.optim import parameter_groups
 
 def test_layer_decay_by_hand() -> None:
     model = Classifier(backbone=learner(), modalities="audio_video", num_classes=5)
-    groups = parameter_groups(model, lr=1.0, weight_decay=0.05, layer_decay=0.5, depth=4, head_lr_scale=10.0)
+    groups = parameter_groups(model, lr=1.0, weight_decay=0.05, layer_decay=0.5, depth=3, head_lr_scale=10.0)
     place = {id(p): group for group in groups for p in group["params"]}
     assert len(place) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     expected = {
-        "audio_encoder.patch_embed.weight": 0.5**5,
-        "audio_encoder.transformer.blocks.0.attn.qkv.weight": 0.5**4,
-        "video_encoder.transformer.blocks.3.mlp.fc1.bias": 0.5,
+        "audio_encoder.patch_embed.weight": 0.5**4,
+        "audio_encoder.transformer.blocks.0.attn.qkv.weight": 0.5**3,
+        "video_encoder.transformer.blocks.2.mlp.fc1.bias": 0.5,
         "audio_encoder.transformer.norm.weight": 1.0,
         "fusion.transformer.blocks.0.attn.qkv.weight": 1.0,
         "norm.weight": 1.0,

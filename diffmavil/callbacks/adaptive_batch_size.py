@@ -65,7 +65,8 @@ class AdaptiveBatchSize(L.Callback):
             raise ValueError(f"AdaptiveBatchSize needs trainer.max_epochs to be at least 1, got {max_epochs}")
         most = max(data.batch_size, len(data.split_indices["train"]) // trainer.world_size)
         sizes = [min(size, most) for size in self.sizes(curricula[0], pl_module, data, max_epochs)]
-        data.batch_size_of_epoch = sizes.__getitem__
+        # a finished run that is taken up again asks for the epoch after its last
+        data.batch_size_of_epoch = lambda epoch: sizes[min(epoch, max_epochs - 1)]
         self._reference = data.batch_size
 
     def sizes(

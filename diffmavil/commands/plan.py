@@ -14,7 +14,6 @@ import diffmavil.callbacks
 import diffmavil.modules  # noqa: F401 (a config may name a class of it without its path)
 from diffmavil.callbacks import AdaptiveBatchSize, MaskRatioCurriculum
 from diffmavil.data import ClipDataModule
-from diffmavil.models import MAViL
 from diffmavil.modules import PretrainModule
 from diffmavil.modules.base import TrainedModule
 
@@ -56,11 +55,6 @@ def planning_parser(prog: str) -> ArgumentParser:
     return parser
 
 
-def _without_weights(kind: type, *args: Any, **kwargs: Any) -> Any:
-    with torch.device("meta"):
-        return kind(*args, **kwargs)
-
-
 def plan(parser: ArgumentParser, config: Namespace) -> list[EpochPlan]:
     """The epochs of a run.
 
@@ -72,9 +66,8 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[EpochPlan]:
         ValueError: If the module is none that is trained, or the run has no number of epochs.
     """
     trainer = config.pop("trainer")
-    built = parser.instantiate(
-        config, instantiators=[(_without_weights, kind, True) for kind in (L.LightningModule, MAViL)]
-    )
+    with torch.device("meta"):  # tensors have sizes, but no values: nothing is drawn or held
+        built = parser.instantiate(config)
     module, data = built.model, built.data
     if not isinstance(module, TrainedModule):
         raise ValueError(f"model must be a TrainedModule to have its FLOPs counted, got {type(module).__name__}")

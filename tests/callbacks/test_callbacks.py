@@ -148,8 +148,10 @@ def test_the_batch_never_outgrows_the_clips(made_clips: Path, tmp_path: Path) ->
     run = trainer(
         tmp_path, max_epochs=2, reload_dataloaders_every_n_epochs=1, callbacks=callbacks, enable_checkpointing=False
     )
-    run.fit(PretrainModule(model=learner()), made_data(made_clips, batch_size=25))
+    data = made_data(made_clips, batch_size=25)
+    run.fit(PretrainModule(model=learner()), data)
     assert [step[1] for step in used.steps] == [30, 25], "30 clips to train on"
+    assert data.batch_size_of_epoch is not None and data.batch_size_of_epoch(2) == 25, "the run is taken up when done"
 
 
 def test_pictures_are_drawn_where_validation_is_rarer_too(made_clips: Path, tmp_path: Path) -> None:
