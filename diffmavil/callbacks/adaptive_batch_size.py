@@ -64,15 +64,28 @@ class AdaptiveBatchSize(L.Callback):
         if max_epochs is None or max_epochs < 1:
             raise ValueError(f"AdaptiveBatchSize needs trainer.max_epochs to be at least 1, got {max_epochs}")
         most = max(data.batch_size, len(data.split_indices["train"]) // trainer.world_size)
-        sizes = [min(size, most) for size in self.sizes(curricula[0], pl_module, data, max_epochs)]
+        sizes = self.sizes(curricula[0], pl_module, data, max_epochs, most)
         # a finished run that is taken up again asks for the epoch after its last
         data.batch_size_of_epoch = lambda epoch: sizes[min(epoch, max_epochs - 1)]
         self._reference = data.batch_size
 
     def sizes(
-        self, curriculum: MaskRatioCurriculum, module: PretrainModule, data: ClipDataModule, max_epochs: int
+        self,
+        curriculum: MaskRatioCurriculum,
+        module: PretrainModule,
+        data: ClipDataModule,
+        max_epochs: int,
+        clips: int | None = None,
     ) -> list[int]:
-        """Batch size of each epoch, on one process."""
+        """Batch size of each epoch, on one process.
+
+        Args:
+            curriculum: What the ratios follow.
+            module: Whose cost is held constant.
+            data: Where the last epoch's size and the window are set.
+            max_epochs: Epochs of the run.
+            clips: Clips that a process has to train on, where it is known: no batch is larger.
+        """
         ratios = [curriculum.ratios_of_epoch(epoch, max_epochs) for epoch in range(max_epochs)]
         costs = {pair: self._cost(module, data, *pair) for pair in dict.fromkeys(ratios)}
         return [
@@ -81,7 +94,7 @@ class AdaptiveBatchSize(L.Callback):
                 reference_cost=costs[ratios[-1]],
                 cost=costs[pair],
                 multiple=self.multiple,
-                limit=self.limit,
+                limit=self.limit if clips is None else min(self.limit, clips),
             )
             for pair in ratios
         ]

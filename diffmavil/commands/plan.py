@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 import lightning as L
@@ -106,9 +107,8 @@ def _callbacks(entries: Sequence[Any]) -> list[L.Callback]:
     parser.add_argument("--callback", type=L.Callback)
     built = []
     for entry in entries:
-        name = str(entry["class_path"]).rpartition(".")[2]
-        kind = getattr(diffmavil.callbacks, name, None)
-        if kind in (MaskRatioCurriculum, AdaptiveBatchSize):
-            config = parser.parse_object({"callback": entry})
-            built.append(parser.instantiate(config).callback)
+        module, _, name = str(entry["class_path"]).rpartition(".")
+        kind = getattr(import_module(module) if module else diffmavil.callbacks, name, None)
+        if isinstance(kind, type) and issubclass(kind, (MaskRatioCurriculum, AdaptiveBatchSize)):
+            built.append(parser.instantiate(parser.parse_object({"callback": entry})).callback)
     return built

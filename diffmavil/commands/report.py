@@ -16,7 +16,7 @@ from diffmavil.commands.report_page import Section, page
 from diffmavil.commands.report_results import Result, results_table
 from diffmavil.commands.report_run import CONFIG, about_files, about_run, checkpoint_of, read_config
 from diffmavil.data import ClipDataModule
-from diffmavil.models.pretrained import read_checkpoint, weights_of
+from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
 from diffmavil.modules import PretrainModule
 
 __all__ = ["Result", "report", "write_report"]
@@ -110,6 +110,7 @@ def _rebuild(run: Path) -> tuple[PretrainModule, ClipDataModule]:
     name = f"checkpoint {checkpoint}"
     content = read_checkpoint(checkpoint)
     weights = weights_of(content, module=module.kind(), name=name)
+    check_shapes(weights, module, name)
     module.on_load_checkpoint(content)
     module.load_state_dict(weights)
     return module, data

@@ -162,8 +162,8 @@ def _builder(run: Path) -> tuple[str, dict[str, Any]] | None:
     """Class path of the model's builder and its arguments, by the run's config; ``None`` where it does not say."""
     try:
         model = read_config(run)["model"]["init_args"]["model"]
-        return model["class_path"], {"size": "base", **model["init_args"]}
-    except (OSError, KeyError, TypeError):  # a module of one's own need not have these keys
+        return model["class_path"], model.get("init_args", {})
+    except (OSError, KeyError, TypeError, AttributeError):  # a module of one's own need not have these keys
         return None
 
 

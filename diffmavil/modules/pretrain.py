@@ -199,6 +199,11 @@ class PretrainModule(TrainedModule):
             num_views=self.num_views,
         )
 
+    def on_train_start(self) -> None:
+        """Let the ratios of the config stand, too; a curriculum sets them at every step."""
+        super().on_train_start()
+        self.audio_mask_ratio, self.video_mask_ratio = self._configured_ratios
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the ratios too, where a curriculum has moved them."""
         super().on_save_checkpoint(checkpoint)

@@ -151,6 +151,8 @@ def test_the_batch_never_outgrows_the_clips(made_clips: Path, tmp_path: Path) ->
     data = made_data(made_clips, batch_size=25)
     run.fit(PretrainModule(model=learner()), data)
     assert [step[1] for step in used.steps] == [30, 25], "30 clips to train on"
+    sizes = AdaptiveBatchSize(multiple=4).sizes(_curriculum(), PretrainModule(model=learner()), data, 2, clips=30)
+    assert sizes == [28, 24], "cut down to the multiple"
     assert data.batch_size_of_epoch is not None and data.batch_size_of_epoch(2) == 25, "the run is taken up when done"
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from diffmavil import cli
+from diffmavil.callbacks import MaskRatioCurriculum
 from diffmavil.flops import learner_flops
 from diffmavil.models import diffmavil
+from diffmavil.schedules import Schedule
 
 BASE = {"audio_size": (1024, 128), "video_size": (8, 224, 224)}
 
@@ -47,6 +51,26 @@ def test_a_curriculum_by_step_is_averaged_over_its_epochs(capsys: pytest.Capture
     flags = ("--trainer.max_epochs", "1", "--model.model.size", "nano")
     result = said(capsys, "flops", "--config", "pretrain.yaml", "--config", str(config), *flags)
     assert result["epochs"][0]["video_mask_ratio"] == pytest.approx(0.85)
+
+
+class Halving(MaskRatioCurriculum):
+    """One of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__(audio=Schedule(start=0.5, end=0.5), video=Schedule(start=0.5, end=0.5))
+
+
+def test_a_curriculum_of_ones_own_is_planned_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ModuleType("own_curriculum")
+    own.Halving = Halving  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own_curriculum", own)
+    config = tmp_path / "own.yaml"
+    config.write_text(json.dumps({"trainer": {"callbacks": [{"class_path": "own_curriculum.Halving"}]}}))
+    flags = ("--trainer.max_epochs", "2", "--model.model.size", "nano")
+    result = said(capsys, "flops", "--config", "pretrain.yaml", "--config", str(config), *flags)
+    assert [e["video_mask_ratio"] for e in result["epochs"]] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(

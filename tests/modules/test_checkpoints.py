@@ -45,6 +45,7 @@ def test_a_resumed_run_keeps_the_settings_of_its_config(made_clips: Path, tmp_pa
     assert {g["weight_decay"] for g in second.optimizers[0].param_groups} == {0.0, 0.25}
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Be aware that when using `ckpt_path`")
 def test_what_a_curriculum_came_to_is_what_a_checkpoint_is_tested_with(made_clips: Path, tmp_path: Path) -> None:
     curriculum = MaskRatioCurriculum(audio=Schedule(start=0.9, end=0.5), video=Schedule(start=0.8, end=0.25))
     run = trainer(tmp_path, callbacks=[curriculum])
@@ -53,6 +54,9 @@ def test_what_a_curriculum_came_to_is_what_a_checkpoint_is_tested_with(made_clip
     module = PretrainModule(model=learner())
     trainer(tmp_path).test(module, made_data(made_clips), ckpt_path=checkpoint, weights_only=True, verbose=False)
     assert (module.audio_mask_ratio, module.video_mask_ratio) == (0.5, 0.25)
+    longer = trainer(tmp_path / "longer", max_epochs=3)
+    longer.fit(module, made_data(made_clips), ckpt_path=checkpoint, weights_only=True)
+    assert (module.audio_mask_ratio, module.video_mask_ratio) == (0.8, 0.8), "no curriculum here: the config's"
 
 
 class _Renamed(ClipSource):

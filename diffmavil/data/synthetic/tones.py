@@ -17,8 +17,11 @@ from diffmavil.data.synthetic.stage import Event, Stage
 
 
 def _enough(stage: Stage, shortest_s: float, least: int) -> int:
-    """How many sounds, one beginning at least ``shortest_s`` after the other, last for the clip."""
-    return max(least, math.ceil((stage.duration_s + 1.0) / shortest_s))
+    """How many sounds, ``shortest_s`` or more apart and the first up to 0.3 s early, last for the clip.
+
+    At least ``least``, so that a clip of three seconds does not depend on it.
+    """
+    return max(least, math.ceil((stage.duration_s + 0.3) / shortest_s) + 1)
 
 
 def string(stage: Stage) -> Event:
