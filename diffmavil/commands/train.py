@@ -12,12 +12,15 @@ from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no pu
 from lightning import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 # Imported for their names: a config may name a class of these without its path.
 import diffmavil.callbacks
 import diffmavil.modules  # noqa: F401
 from diffmavil import __version__
+from diffmavil.checkpoint_io import AtomicCheckpointIO
 from diffmavil.commands.cores import available_cores
+from diffmavil.commands.resume import newest_run
 from diffmavil.data import ClipDataModule
 from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
 from diffmavil.modules.base import TrainedModule
@@ -76,15 +79,22 @@ class DiffmavilCLI(LightningCLI):
             torch.set_num_threads(min(torch.get_num_threads(), max(1, free)))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer, whose checks raise whatever comes to hand.
+        """Build the trainer, whose checks raise whatever comes to hand; it writes checkpoints whole or not at all.
 
         Raises:
             ConfigError: If a value is refused.
         """
+        config = self.config[self.subcommand]
+        if config["ckpt_path"] == "last" and config["trainer"]["logger"] in (None, True):
+            logger = newest_run(Path(config["trainer"]["default_root_dir"] or ".").absolute())
+            kwargs |= {} if logger is None else {"logger": logger}
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError) as error:
             raise ConfigError(str(error)) from error
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the default, not one of the user's
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        return trainer
 
     def before_predict(self) -> None:
         """Have the predictions written to a file."""

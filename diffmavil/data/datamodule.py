@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from diffmavil.data.clips import SPLITS, Clip, ClipSource, SourceError
 from diffmavil.data.dataset import ClipDataset, Item
 from diffmavil.data.errors import MediaError
+from diffmavil.data.loader import ResumableLoader
 from diffmavil.data.sampler import EpochSampler
 from diffmavil.data.splits import class_names, hold_out, thin
 from diffmavil.data.transforms import AudioTransform, eval_geometry, to_batch, train_geometry
@@ -232,19 +233,17 @@ class ClipDataModule(L.LightningDataModule):
         Raises:
             ValueError: If the batch size changes but the trainer does not ask for a loader in each epoch.
         """
-        batch_size, epoch = self.batch_size, 0
+        epoch = 0
         if self.trainer is not None:
             epoch = self.trainer.current_epoch
             every: int = self.trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
             if self.batch_size_of_epoch is not None and every != 1:
                 raise ValueError(f"trainer.reload_dataloaders_every_n_epochs must be 1, got {every}")
-        if self.batch_size_of_epoch is not None:
-            batch_size = self.batch_size_of_epoch(epoch)
         rank, world = self._place()
         indices = self.split_indices["train"]
         sampler = EpochSampler(
             indices=indices,
-            batch_size=batch_size,
+            batch_size=self.batch_size_of_epoch or self.batch_size,
             shuffle=True,
             seed=self.seed,
             epoch=epoch,
@@ -287,7 +286,8 @@ class ClipDataModule(L.LightningDataModule):
         return self._loader(self._dataset(indices, training=False, modalities=self.modalities), sampler)
 
     def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> DataLoader[Item]:
-        return DataLoader(
+        kind = ResumableLoader if sampler.shuffle else DataLoader
+        return kind(
             dataset,
             batch_sampler=sampler,
             num_workers=self.num_workers,
@@ -347,6 +347,15 @@ class ClipDataModule(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Compute, on the device, what a model reads."""
         return to_batch(batch, self.audio_transform) if isinstance(batch, RawBatch) else batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Clips skipped so far, for a checkpoint; of several processes it keeps those of the first."""
+        return {"skipped": [asdict(skip) for skip in self.skipped.values()]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from the skipped clips of a checkpoint, where its training goes on."""
+        if self.trainer is not None and self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
+            self.skipped |= {skip["index"]: Skip(**skip) for skip in state_dict["skipped"]}
 
     def teardown(self, stage: str | None = None) -> None:
         """Say how many clips were skipped and why, and list them in ``skipped.csv`` in the run's folder."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -17,9 +17,12 @@ class EpochSampler(Sampler[list[Request]]):
     order, and what does not fill a batch of all ranks is dropped. Otherwise all clips are read in order, rank
     r taking every ``world``-th from r on; all have equally many batches, the last perhaps short or empty.
 
+    An epoch that was left in its middle is gone on with by :meth:`load_state_dict`: with the clips that were not yet
+    read, whatever the batch size and the number of ranks are by then.
+
     Args:
         indices: Clips to read.
-        batch_size: Clips of a batch on one rank.
+        batch_size: Clips of a batch on one rank, or a function that gives it for an epoch.
         shuffle: Whether this is for training.
         seed: Seed of the order.
         epoch: The epoch.
@@ -34,27 +37,35 @@ class EpochSampler(Sampler[list[Request]]):
         self,
         *,
         indices: Sequence[int],
-        batch_size: int,
+        batch_size: int | Callable[[int], int],
         shuffle: bool,
         seed: int = 0,
         epoch: int = 0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= rank < world:
             raise ValueError(f"rank must be in [0, {world}), got {rank}")
-        if shuffle and len(indices) < batch_size * world:
-            clips = f"{len(indices)} training clips"
-            raise ValueError(f"batch_size must be at most {len(indices) // world} with {clips}, got {batch_size}")
         self.indices = indices
-        self.batch_size = batch_size
+        self._batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = epoch
         self.rank = rank
         self.world = world
+        self._done = {"batches": 0, "clips": 0}
+        self.given = 0
+        """Batches that the loader has handed out since this epoch was begun or gone on with; the loader counts."""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if shuffle and len(indices) < self.batch_size * world:
+            most, clips = len(indices) // world, f"{len(indices)} training clips"
+            raise ValueError(f"batch_size must be at most {most} with {clips}, got {self.batch_size}")
+
+    @property
+    def batch_size(self) -> int:
+        """Clips of a batch on one rank, in this epoch."""
+        return self._batch_size if isinstance(self._batch_size, int) else self._batch_size(self.epoch)
 
     @property
     def sampler(self) -> EpochSampler:
@@ -62,21 +73,37 @@ class EpochSampler(Sampler[list[Request]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to another epoch."""
-        self.epoch = epoch
+        """Go to the start of another epoch; the epoch at hand is left where it stands."""
+        if epoch != self.epoch:
+            self.load_state_dict({"epoch": epoch, "batches": 0, "clips": 0})
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and the batches and clips of all ranks handed out in it; a full epoch is the next one's start."""
+        batches = self._done["batches"] + self.given
+        if batches >= len(self):
+            return {"epoch": self.epoch + 1, "batches": 0, "clips": 0}
+        clips = self._done["clips"] + self.given * self.batch_size * self.world
+        return {"epoch": self.epoch, "batches": batches, "clips": clips}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go to where an epoch was left."""
+        self.epoch, self.given = state_dict["epoch"], 0
+        self._done = {"batches": state_dict["batches"], "clips": state_dict["clips"]}
 
     def __len__(self) -> int:
-        of_all = self.batch_size * self.world
-        return len(self.indices) // of_all if self.shuffle else -(-len(self.indices) // of_all)
+        """Batches of the whole epoch, those before it was left among them."""
+        rest, of_all = len(self.indices) - self._done["clips"], self.batch_size * self.world
+        return self._done["batches"] + (rest // of_all if self.shuffle else -(-rest // of_all))
 
     def __iter__(self) -> Iterator[list[Request]]:
         order = list(self.indices)
         if self.shuffle:
             generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
             order = [order[k] for k in torch.randperm(len(order), generator=generator).tolist()]
-        mine = order[self.rank :: self.world]
-        for k in range(len(self)):
-            yield [(self.epoch, index) for index in mine[k * self.batch_size : (k + 1) * self.batch_size]]
+        mine = order[self._done["clips"] :][self.rank :: self.world]
+        size = self.batch_size
+        for k in range(len(self) - self._done["batches"]):
+            yield [(self.epoch, index) for index in mine[k * size : (k + 1) * size]]
 
 
 def _mix(seed: int, epoch: int) -> int:

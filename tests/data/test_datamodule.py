@@ -206,8 +206,9 @@ def test_broken_files_are_counted_and_listed(
 ) -> None:
     data = ClipDataModule(source=FolderSource(root=broken_folder), **SMALL)
     model = Reader()
+    run = trainer(tmp_path, max_epochs=3)
     with caplog.at_level(logging.WARNING):
-        trainer(tmp_path, max_epochs=3).fit(model, datamodule=data)
+        run.fit(model, datamodule=data)
     assert [len(ids) for _, ids in model.train_batches] == [4] * 3 * 6
     bad = {index for index, clip in enumerate(data.clips) if "bad" in clip.path}
     assert set(data.skipped) == bad and not bad & {index for _, ids in model.train_batches for index in ids}
@@ -219,6 +220,10 @@ def test_broken_files_are_counted_and_listed(
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows} == {data.clips[index].path for index in bad}
     assert {row["reason"] for row in rows} == {skip.reason for skip in data.skipped.values()}
+    run.save_checkpoint(tmp_path / "done.ckpt")
+    resumed = ClipDataModule(source=FolderSource(root=broken_folder), **SMALL)
+    trainer(tmp_path, max_epochs=3).fit(Reader(), resumed, ckpt_path=tmp_path / "done.ckpt", weights_only=True)
+    assert resumed.skipped == data.skipped
 
 
 def test_on_error_raise_stops_at_a_broken_file(broken_folder: Path, tmp_path: Path) -> None:

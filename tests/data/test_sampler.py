@@ -66,6 +66,38 @@ def test_batches_are_a_pure_function() -> None:
     assert {epoch for batch in sampler for epoch, _ in batch} == {4}
 
 
+def test_an_epoch_is_gone_on_with_on_any_number_of_ranks_with_any_batch_size() -> None:
+    for world, batch_size in ((2, 4), (1, 4), (3, 2), (1, 16)):
+        left = EpochSampler(indices=INDICES, batch_size=4, shuffle=True, epoch=3, world=2)
+        left.given = 2  # of both ranks: 16 clips
+        done = set(ids(ranks(2, epoch=3)[0][:2]) + ids(ranks(2, epoch=3)[1][:2]))
+        read: list[int] = []
+        for rank in range(world):
+            sampler = EpochSampler(indices=INDICES, batch_size=batch_size, shuffle=True, rank=rank, world=world)
+            sampler.load_state_dict(left.state_dict())
+            sampler.set_epoch(3)
+            rest = list(sampler)
+            assert len(sampler) == 2 + len(rest), "the length is the whole epoch's"
+            read += ids(rest)
+            if (world, batch_size) == (2, 4):
+                assert rest == ranks(2, epoch=3)[rank][2:]
+        assert not done & set(read) and len(set(read)) == len(read)
+        assert 53 - 16 - len(read) < world * batch_size, "no more than the remainder is left out"
+
+
+def test_a_full_epoch_is_the_start_of_the_next() -> None:
+    sampler = EpochSampler(indices=INDICES, batch_size=lambda epoch: 4 + epoch, shuffle=True, epoch=1)
+    assert {len(batch) for batch in sampler} == {5}
+    sampler.given = len(sampler)
+    state = sampler.state_dict()
+    assert state == {"epoch": 2, "batches": 0, "clips": 0}
+    sampler.load_state_dict(state)
+    assert (len(sampler), {len(batch) for batch in sampler}) == (53 // 6, {6})
+    sampler.given = 3
+    sampler.set_epoch(3)
+    assert sampler.state_dict() == {"epoch": 3, "batches": 0, "clips": 0}
+
+
 @pytest.mark.parametrize(("world", "batch_size"), [(1, 4), (2, 4), (4, 16), (4, 1)])
 def test_evaluation_reads_every_clip_once_in_equally_many_batches(world: int, batch_size: int) -> None:
     samplers = [

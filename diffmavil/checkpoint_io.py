@@ -1,0 +1,49 @@
+"""Checkpoint files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside its place and rename it, so that a kill or a full disk leaves the old one whole.
+
+    Lightning's own writes it into the folder for temporary files first; where that is another disk, the move from
+    there is a copy that can be cut short. Paths with a scheme (``s3://``) are left to Lightning.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write it, have the disk confirm it, and put it in its place.
+
+        Raises:
+            OSError: If it cannot be written; what was at ``path`` is still there, and nothing is left beside it.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # one name for the folder: what a kill leaves is written over by the next checkpoint
+        partial = path.with_name(".checkpoint.partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException as error:
+            partial.unlink(missing_ok=True)
+            cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch's, when a write fails
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, f"{cause.strerror}; what was there is kept", str(path)) from error
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,121 @@
+"""A run that was killed and taken up does what one does that was never killed, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+CONFIG = """
+seed_everything: 0
+trainer:
+  accelerator: cpu
+  max_epochs: 4
+  reload_dataloaders_every_n_epochs: 1
+  enable_progress_bar: false
+  enable_model_summary: false
+  log_every_n_steps: 1
+  callbacks:
+    - class_path: MaskRatioCurriculum
+      init_args: {audio: {start: 0.9, end: 0.6}, video: {start: 0.9, end: 0.6}}
+    - class_path: AdaptiveBatchSize
+    - class_path: ComputeAccounting
+    - class_path: dying.Recorder
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {save_last: true, enable_version_counter: false}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {save_last: true, save_top_k: 0, every_n_train_steps: 2, enable_version_counter: false}
+model:
+  class_path: PretrainModule
+  init_args:
+    model: {class_path: diffmavil.models.diffmavil, init_args: {size: nano}}
+data:
+  source: {class_path: ManifestSource, init_args: {path: manifest.csv, label_column: label}}
+  batch_size: 3
+  clip_s: 0.48
+  num_mel_bins: 32
+  num_frames: 4
+  fps: 10.0
+  image_size: 32
+  val_fraction: 0.1
+"""
+
+
+def train(folder: Path, where: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Start the training of ``folder``, or take it up."""
+    script = Path(__file__).with_name("dying.py")
+    command = [sys.executable, str(script), str(folder), where, "fit", "--config", str(folder / "run.yaml")]
+    command += ["--trainer.default_root_dir", str(folder), "--ckpt_path", "last", *flags]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, start_new_session=True)
+
+
+def steps(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / f"rank{rank}.jsonl").read_text().splitlines()]
+
+
+def run(made_clips: Path, folder: Path, deaths: list[str], *flags: str) -> Path:
+    """A run that dies at each of the places, is taken up after each, and ends."""
+    folder.mkdir()
+    (folder / "run.yaml").write_text(CONFIG.replace("manifest.csv", str(made_clips / "manifest.csv")))
+    for where in deaths:
+        assert train(folder, where, *flags).returncode == -signal.SIGKILL
+    done = train(folder, "never", *flags)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def assert_same_run(killed: Path, whole: Path, ranks: int, deaths: int) -> None:
+    for rank in range(ranks):
+        expected = {step["step"]: step for step in steps(whole, rank)}
+        assert list(expected) == list(range(1, len(expected) + 1))
+        seen = steps(killed, rank)
+        assert {step["step"] for step in seen} == set(expected)
+        assert len(seen) > len(expected), "what was done after the last checkpoint is done again"
+        assert all(step == expected[step["step"]] for step in seen)
+        assert len({len(step["clips"]) for step in seen}) > 2, "the batch size changes"
+    first, second = (torch.load(folder / "weights.pt") for folder in (whole, killed))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    versions = [path.name for path in (killed / "lightning_logs").iterdir()]
+    assert versions == ["version_0"], "it goes on in its own folder"
+    checkpoints = {path.name.partition("=")[0] for path in (killed / "lightning_logs/version_0/checkpoints").iterdir()}
+    assert checkpoints == {"last.ckpt", "epoch"}
+    counts = [json.loads((f / "lightning_logs/version_0/compute.json").read_text()) for f in (whole, killed)]
+    for key in ("clips", "steps", "training_flops"):
+        assert counts[0][key] == counts[1][key]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(made_clips: Path, tmp_path: Path, workers: str) -> None:
+    flags = ("--data.num_workers", workers)
+    whole = run(made_clips, tmp_path / "whole", [], *flags)
+    per_epoch = [sum(step["epoch"] == epoch for step in steps(whole)) for epoch in range(4)]
+    in_the_middle = per_epoch[0] + per_epoch[1] // 2 + 1
+    # in mid-epoch; while a checkpoint is written; when it is written but not in place; after the last step of an epoch
+    deaths = [f"step:{in_the_middle}", "write:2", "rename:3", f"step:{sum(per_epoch[:3])}"]
+    killed = run(made_clips, tmp_path / "killed", deaths, *flags)
+    assert_same_run(killed, whole, 1, len(deaths))
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_the_same_on_two_ranks(made_clips: Path, tmp_path: Path) -> None:
+    flags = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.num_workers", "1")
+    whole = run(made_clips, tmp_path / "whole", [], *flags)
+    in_the_middle = sum(step["epoch"] == 0 for step in steps(whole)) + 3
+    killed = run(made_clips, tmp_path / "killed", [f"step:{in_the_middle}", "write:2"], *flags)
+    assert_same_run(killed, whole, 2, 2)
+
+
+@pytest.mark.slow
+def test_no_checkpoint_yet_is_a_start(made_clips: Path, tmp_path: Path) -> None:
+    folder = run(made_clips, tmp_path / "run", ["write:1"])
+    assert [step["step"] for step in steps(folder)][-1] > 1
