@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.accelerators import CUDAAccelerator
 from media import counter_frame, write_clip, write_media
 from small import learner
 
@@ -153,6 +154,28 @@ def test_every_packaged_config_fits_the_signatures(name: str, run: Run, monkeypa
         args += ["--data.source", "FolderSource", "--data.source.root", "clips"]
     code, _, err = run("fit", *args)
     assert (code, len(parsed)) == (0, 1), err
+
+
+@pytest.mark.parametrize(
+    ("args", "has_gpu", "chosen"),
+    [
+        ([], True, "bf16-mixed"),
+        ([], False, "32-true"),
+        (["--trainer.accelerator", "cpu"], True, "32-true"),
+        (["--trainer.precision", "16-mixed"], True, "16-mixed"),
+        (["--trainer.precision", "bf16-mixed"], False, "bf16-mixed"),
+    ],
+)
+def test_the_precision_follows_the_device_unless_it_is_given(
+    args: list[str], has_gpu: bool, chosen: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[DiffmavilCLI] = []
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(DiffmavilCLI, "instantiate_classes", lambda self: parsed.append(self))
+    monkeypatch.setattr(DiffmavilCLI, "_run_subcommand", lambda *_: None)
+    code, _, err = run("fit", "--config", "pretrain.yaml", *args)
+    assert code == 0, err
+    assert parsed[0].config["fit"].trainer.precision == chosen
 
 
 # --- errors ---

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no public name
 from lightning import LightningModule, Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -62,6 +62,16 @@ class DiffmavilCLI(LightningCLI):
         Lightning lets the hyperparameters inside a checkpoint override both without a word, even the class of
         the model. There is no public way to turn this off (Lightning pull request 21455).
         """
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the precision where none is given, so that the same config serves a GPU and a CPU.
+
+        ``config.yaml`` of the run says what was chosen.
+        """
+        trainer = self.config[self.subcommand].trainer
+        if trainer.precision is None:
+            on_gpu = trainer.accelerator in ("gpu", "cuda", "auto") and CUDAAccelerator.is_available()
+            trainer.precision = "bf16-mixed" if on_gpu else "32-true"
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what their checks refuse is the config's fault.

@@ -142,9 +142,9 @@ class FineTuneModule(TrainedModule):
                 raise CheckpointError(f"the checkpoint does not fit the data: it has a class {learned}, not {given}")
 
     def forward(self, batch: Batch) -> Tensor:
-        """Scores of the classes, before softmax or sigmoid."""
+        """Scores of the classes, before softmax or sigmoid, in float32 whatever the network computes in."""
         scores: Tensor = self.model(batch)
-        return scores
+        return scores.float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Augment and learn."""
@@ -174,7 +174,6 @@ class FineTuneModule(TrainedModule):
 
     def _loss(self, scores: Tensor, batch: Batch) -> Tensor:
         assert batch.labels is not None
-        scores = scores.float()
         if self.multi_label:
             # label smoothing's uniform share of two outcomes: present or not
             targets = batch.labels * (1 - self.label_smoothing) + self.label_smoothing / 2
@@ -187,7 +186,7 @@ class FineTuneModule(TrainedModule):
         scores = self(batch)
         loss = self._loss(scores, batch)
         assert batch.labels is not None
-        metrics.update(scores.float().sigmoid() if self.multi_label else scores.float(), batch.labels.long())
+        metrics.update(scores.sigmoid() if self.multi_label else scores, batch.labels.long())
         self.log(f"{stage}/{keys.LOSS}", loss, batch_size=len(batch.index), sync_dist=True)
         self.log_dict(metrics, batch_size=len(batch.index), prog_bar=True)
 
