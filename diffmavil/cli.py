@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: What follows ``diffmavil`` on the command line; ``None`` takes it from there.
 
     Returns:
-        Exit code: 0 done, 1 a bug (with its traceback), 2 a mistake of the user (one line), 130 interrupted.
+        Exit code: 0 done, 1 a bug (with its traceback), 2 a mistake of the user or a training that diverged (one line),
+            130 interrupted.
     """
     args = sys.argv[1:] if argv is None else argv
     debug = "--debug" in args

@@ -12,6 +12,7 @@ from torch.optim import AdamW
 
 from diffmavil import __version__, keys
 from diffmavil.models.pretrained import check_shapes, mark_checkpoint, weights_of
+from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.schedules import warmup_cosine
 from diffmavil.types import Batch
 
@@ -89,7 +90,17 @@ class TrainedModule(L.LightningModule, ABC):
         for group in groups:
             group["lr"] = group["peak_lr"] * factor
         self.log(keys.LR, max(group["lr"] for group in groups))
+        self._index = batch.index
         self.seed_step(self.current_epoch, batch_idx)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients, and look at them and at the loss before the optimiser does.
+
+        Raises:
+            NotFiniteError: If one of them is infinite or no number.
+        """
+        super().backward(loss, *args, **kwargs)
+        stop_where_not_finite(self, loss, self._index)
 
     def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Seed the step, alike in every epoch, so that validation losses compare."""

@@ -1,11 +1,15 @@
-"""Gather embeddings from every rank, with gradient."""
+"""What the ranks tell each other: embeddings with gradient, flags, findings."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
+
+T = TypeVar("T")
 
 
 def gather_ranks(x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "R D"], int]:
@@ -14,7 +18,29 @@ def gather_ranks(x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "R D"], int]:
     The gradient of every rank's loss flows back into every rank's rows. Without an initialised process group it
     returns ``x`` itself and 0. All ranks must hold the same number of rows.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _several_ranks():
         return x, 0
     rows = torch.cat(list(all_gather(x.contiguous())), dim=0)  # type: ignore[no-untyped-call]
     return rows, torch.distributed.get_rank() * x.shape[0]
+
+
+def any_rank(flag: Bool[Tensor, ""]) -> bool:
+    """Whether ``flag`` is true on any rank. All ranks must ask; the answer waits for the device."""
+    if not _several_ranks():
+        return bool(flag)
+    count = flag.int()
+    torch.distributed.all_reduce(count)
+    return bool(count)
+
+
+def gather_objects(own: T) -> list[T]:
+    """What each rank has, in rank order. All ranks must ask."""
+    if not _several_ranks():
+        return [own]
+    found: list[T] = [own] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, own)
+    return found
+
+
+def _several_ranks() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
