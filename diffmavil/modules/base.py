@@ -12,6 +12,7 @@ from torch.optim import AdamW
 
 from diffmavil import __version__, keys
 from diffmavil.models.pretrained import check_shapes, mark_checkpoint, weights_of
+from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.schedules import warmup_cosine
 from diffmavil.types import Batch
@@ -36,18 +37,22 @@ class TrainedModule(L.LightningModule, ABC):
         lr_end: Learning rate at the end over the peak, in [0, 1].
         betas: AdamW's decay rates of the first and the second moment.
         seed: With epoch, step and rank it fixes all masks, noise and augmentation of a training step.
+        compile: Train with compiled transformer blocks (torch.compile).
 
     Raises:
         ValueError: If ``warmup`` or ``lr_end`` is outside its range.
     """
 
-    def __init__(self, *, warmup: float, lr_end: float, betas: tuple[float, float], seed: int) -> None:
+    def __init__(self, *, warmup: float, lr_end: float, betas: tuple[float, float], seed: int, compile: bool) -> None:
         super().__init__()
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup must be in [0, 1), got {warmup}")
         if not 0 <= lr_end <= 1:
             raise ValueError(f"lr_end must be in [0, 1], got {lr_end}")
         self.warmup, self.lr_end, self.betas, self.seed = warmup, lr_end, betas, seed
+        self._compiles = compile
+        self.compiled: CompiledBlocks | None = None
+        """The compiled blocks of a training, if it compiles any."""
         self.lr_scale = 1.0
         """Factor on every learning rate, for a batch whose size changes."""
 
@@ -76,6 +81,11 @@ class TrainedModule(L.LightningModule, ABC):
         # Lightning's fp16 scaler cannot clip the gradients of a fused optimiser
         return AdamW(self.parameter_groups(), betas=self.betas, fused=self.trainer.precision != "16-mixed")
 
+    def on_fit_start(self) -> None:
+        """Compile, where that is wanted."""
+        if self._compiles and self.compiled is None:
+            self.compiled = CompiledBlocks(self)
+
     def on_train_start(self) -> None:
         """Let the settings of this run stand where a checkpoint brought its own."""
         groups = self.trainer.optimizers[0].param_groups
@@ -101,6 +111,11 @@ class TrainedModule(L.LightningModule, ABC):
         """
         super().backward(loss, *args, **kwargs)
         stop_where_not_finite(self, loss, self._index)
+
+    def on_train_epoch_end(self) -> None:
+        """Log how much has been compiled so far."""
+        if self.compiled is not None:
+            self.log(keys.COMPILATIONS, float(self.compiled.count))
 
     def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Seed the step, alike in every epoch, so that validation losses compare."""

@@ -42,6 +42,8 @@ class FineTuneModule(TrainedModule):
         freq_mask_bins: SpecAugment's greatest band, in mel bins; 0 for none.
         time_mask_frames: SpecAugment's greatest stretch, in spectrogram frames; 0 for none.
         seed: With epoch, step and rank it fixes all that is random in a step.
+        compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it. A new
+            mask ratio or batch size brings no new compilation.
 
     Source: the recipes of AudioMAE (arXiv:2207.06405) and MAViL (arXiv:2212.08071).
 
@@ -71,8 +73,9 @@ class FineTuneModule(TrainedModule):
         freq_mask_bins: int = 0,
         time_mask_frames: int = 0,
         seed: int = 0,
+        compile: bool = False,
     ) -> None:
-        super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed)
+        super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed, compile=compile)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         if mixup_alpha < 0:

@@ -45,6 +45,8 @@ class PretrainModule(TrainedModule):
         audio_weights: Initialise the audio encoder with a ViT: ``timm:NAME`` or a checkpoint file of timm or MAE.
         video_weights: Initialise the video encoder likewise.
         seed: With epoch, step and rank it fixes all masks and noise of a step.
+        compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it. A new
+            mask ratio or batch size brings no new compilation.
 
     Source: MAViL, arXiv:2212.08071, section 3.1; DiffMAViL, arXiv:2310.03937.
 
@@ -70,8 +72,9 @@ class PretrainModule(TrainedModule):
         audio_weights: str | None = None,
         video_weights: str | None = None,
         seed: int = 0,
+        compile: bool = False,
     ) -> None:
-        super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed)
+        super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed, compile=compile)
         for name, ratio in (("audio_mask_ratio", audio_mask_ratio), ("video_mask_ratio", video_mask_ratio)):
             if not 0 <= ratio < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {ratio}")
