@@ -126,7 +126,8 @@ def _is_for_the_user(error: Exception) -> bool:
         "diffmavil."
     ):
         return True
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name to leave it unimported
+    # Lightning's and torch's, by name to leave them unimported
+    if type(error).__name__ in ("MisconfigurationException", "OutOfMemoryError"):
         return True
     return isinstance(error, ValueError) and _raised_in(error.__traceback__) in _CHECKERS
 

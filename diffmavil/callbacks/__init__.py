@@ -1,7 +1,8 @@
-"""Callbacks: the mask-ratio curriculum, the batch size that follows it, the accounting, and pictures to look at."""
+"""Callbacks: the mask-ratio curriculum, batches that follow it or fill a GPU, the accounting, and pictures."""
 
 from diffmavil.callbacks.adaptive_batch_size import AdaptiveBatchSize
 from diffmavil.callbacks.compute_accounting import ComputeAccounting
+from diffmavil.callbacks.largest_batch import LargestBatch
 from diffmavil.callbacks.mask_ratio_curriculum import MaskRatioCurriculum
 from diffmavil.callbacks.prediction_writer import PredictionWriter
 from diffmavil.callbacks.reconstruction_images import ReconstructionImages
@@ -9,6 +10,7 @@ from diffmavil.callbacks.reconstruction_images import ReconstructionImages
 __all__ = [
     "AdaptiveBatchSize",
     "ComputeAccounting",
+    "LargestBatch",
     "MaskRatioCurriculum",
     "PredictionWriter",
     "ReconstructionImages",

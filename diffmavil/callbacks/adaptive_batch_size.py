@@ -46,7 +46,7 @@ class AdaptiveBatchSize(L.Callback):
         if limit < multiple:
             raise ValueError(f"limit must be at least multiple {multiple}, got {limit}")
         self.constant, self.multiple, self.limit, self.lr_rule = constant, multiple, limit, lr_rule
-        self._reference = 1
+        self._reference: int | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Tell the data module.
@@ -67,7 +67,7 @@ class AdaptiveBatchSize(L.Callback):
         sizes = self.sizes(curricula[0], pl_module, data, max_epochs, most)
         # a finished run that is taken up again asks for the epoch after its last
         data.batch_size_of_epoch = lambda epoch: sizes[min(epoch, max_epochs - 1)]
-        self._reference = data.batch_size
+        self._reference = self._reference or data.batch_size  # as configured, whatever a LargestBatch finds
 
     def sizes(
         self,
@@ -120,5 +120,6 @@ class AdaptiveBatchSize(L.Callback):
         """Scale the learning rate, and log the size in force."""
         assert isinstance(pl_module, PretrainModule)
         size = trainer.datamodule.batch_size_of_epoch(trainer.current_epoch)  # type: ignore[attr-defined]
+        assert self._reference is not None
         pl_module.lr_scale = lr_scale(size, self._reference, self.lr_rule)
         pl_module.log(keys.BATCH_SIZE, float(len(batch.index)))

@@ -30,14 +30,21 @@ def saved_bytes_per_clip(
     return (many - few) / (CLIPS[1] - CLIPS[0])
 
 
+def noise_batch(
+    clips: int, audio_size: tuple[int, int], video_size: tuple[int, int, int], device: torch.device
+) -> Batch:
+    """Clips of noise, none of them padded."""
+    return Batch(
+        index=torch.arange(clips, device=device),
+        audio=torch.randn(clips, 1, *audio_size, device=device),
+        video=torch.randn(clips, 3, *video_size, device=device),
+    )
+
+
 def _saved_bytes(
     module: PretrainModule, clips: int, audio_size: tuple[int, int], video_size: tuple[int, int, int]
 ) -> int:
-    batch = Batch(
-        index=torch.arange(clips, device=module.device),
-        audio=torch.randn(clips, 1, *audio_size, device=module.device),
-        video=torch.randn(clips, 3, *video_size, device=module.device),
-    )
+    batch = noise_batch(clips, audio_size, video_size, module.device)
     kept: dict[int, Tensor] = {}  # by address; the tensors too, so that no address is given out twice
 
     def keep(tensor: Tensor) -> Tensor:

@@ -1,21 +1,31 @@
-"""What all trained modules share: step sizes by progress, randomness by step, marked checkpoints."""
+"""What all trained modules share: step sizes by progress, randomness by step, what ends or saves a run, checkpoints."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from diffmavil import __version__, keys
-from diffmavil.models.pretrained import check_shapes, mark_checkpoint, weights_of
+from diffmavil.models.pretrained import MARK, check_shapes, mark_checkpoint, weights_of
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
+from diffmavil.modules.full_epoch import begin_next_epoch
+from diffmavil.modules.halving import BatchTooLargeError, in_halves
 from diffmavil.schedules import warmup_cosine
 from diffmavil.types import Batch
+
+T = TypeVar("T")
+
+HALVED: Final = "halved"
+"""Where a checkpoint keeps that the batches are put through the network in halves."""
 
 
 def run_progress(trainer: L.Trainer, batch_idx: int) -> float:
@@ -38,19 +48,22 @@ class TrainedModule(L.LightningModule, ABC):
         betas: AdamW's decay rates of the first and the second moment.
         seed: With epoch, step and rank it fixes all masks, noise and augmentation of a training step.
         compile: Train with compiled transformer blocks (torch.compile).
+        halved: Put each training batch through the network in two halves.
 
     Raises:
         ValueError: If ``warmup`` or ``lr_end`` is outside its range.
     """
 
-    def __init__(self, *, warmup: float, lr_end: float, betas: tuple[float, float], seed: int, compile: bool) -> None:
+    def __init__(
+        self, *, warmup: float, lr_end: float, betas: tuple[float, float], seed: int, compile: bool, halved: bool
+    ) -> None:
         super().__init__()
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup must be in [0, 1), got {warmup}")
         if not 0 <= lr_end <= 1:
             raise ValueError(f"lr_end must be in [0, 1], got {lr_end}")
         self.warmup, self.lr_end, self.betas, self.seed = warmup, lr_end, betas, seed
-        self._compiles = compile
+        self._compiles, self.halved = compile, halved
         self.compiled: CompiledBlocks | None = None
         """The compiled blocks of a training, if it compiles any."""
         self.lr_scale = 1.0
@@ -112,6 +125,42 @@ class TrainedModule(L.LightningModule, ABC):
         super().backward(loss, *args, **kwargs)
         stop_where_not_finite(self, loss, self._index)
 
+    def put_through(self, network: Callable[[Batch], T], batch: Batch) -> T:
+        """What a network makes of a batch; in training in two halves, where memory needs it."""
+        halves = self.halved and torch.is_grad_enabled() and len(batch.index) > 1
+        return in_halves(network, batch) if halves else network(batch)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any | None] | None = None,
+    ) -> None:
+        """Compute a step and take it. Where its memory runs out, halve the batch, once for all, and compute it again.
+
+        A step is the same clips and the same loss as before, so neither data nor learning rate need to know. Several
+        ranks wait for each other in a step; one of them cannot begin it anew.
+
+        Raises:
+            BatchTooLargeError: If the memory runs out again, or with several ranks.
+        """
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        except torch.OutOfMemoryError as error:
+            text = f"out of memory with {len(self._index)} clips a batch" + (", put through in halves" * self.halved)
+            if self.halved or self.trainer.world_size > 1 or len(self._index) < 2:
+                advice = "a smaller data.batch_size" + ("" if self.halved else " or model.halved: true")
+                raise BatchTooLargeError(f"{text}: go on from the last checkpoint with {advice}") from error
+        # here, not in the handler: the error holds on to what filled the memory
+        optimizer.zero_grad()
+        torch.cuda.empty_cache()
+        rank_zero_warn(f"{text}: from here on each batch is put through the network in two halves, which takes longer")
+        self.halved = True
+        self.seed_step(epoch, batch_idx)
+        self.optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
     def on_train_epoch_end(self) -> None:
         """Log how much has been compiled so far."""
         if self.compiled is not None:
@@ -133,6 +182,8 @@ class TrainedModule(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint as ours."""
         mark_checkpoint(checkpoint, self.kind(), __version__)
+        if self.halved:
+            checkpoint[MARK][HALVED] = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that is not ours or does not fit, in one line.
@@ -143,22 +194,5 @@ class TrainedModule(L.LightningModule, ABC):
         name = "the checkpoint"
         state: dict[str, Tensor] = weights_of(checkpoint, module=self.kind(), name=name)
         check_shapes(state, self, name)
-        _begin_next_epoch(checkpoint)
-
-
-def _begin_next_epoch(checkpoint: dict[str, Any]) -> None:
-    """Make of a checkpoint that was written when an epoch's batches were done one of the start of the next epoch.
-
-    Lightning would compare the count of batches with the length of the loader at hand, which may be the next epoch's
-    and differ where the batch size changes, and does not count the epoch after it (2.6: a checkpoint that was written
-    in the epoch after such a resume begins that epoch anew).
-    """
-    fit_loop = checkpoint.get("loops", {}).get("fit_loop", {})
-    batches = fit_loop.get("epoch_loop.batch_progress", {})
-    if batches.get("is_last_batch"):
-        batches["is_last_batch"] = False
-        batches["current"] = dict.fromkeys(batches["current"], 0)
-        for counts in (batches["total"], *fit_loop["epoch_progress"].values()):
-            counts |= dict.fromkeys(counts, counts["ready"])
-        # the step under which is logged
-        fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
+        self.halved = self.halved or checkpoint[MARK].get(HALVED, False)
+        begin_next_epoch(checkpoint)

@@ -44,6 +44,8 @@ class FineTuneModule(TrainedModule):
         seed: With epoch, step and rank it fixes all that is random in a step.
         compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it. A new
             mask ratio or batch size brings no new compilation.
+        halved: Put each training batch through the network in two halves: half the memory, about a sixth more time, the
+            same loss. A run whose memory does not suffice comes to it by itself.
 
     Source: the recipes of AudioMAE (arXiv:2207.06405) and MAViL (arXiv:2212.08071).
 
@@ -74,8 +76,9 @@ class FineTuneModule(TrainedModule):
         time_mask_frames: int = 0,
         seed: int = 0,
         compile: bool = False,
+        halved: bool = False,
     ) -> None:
-        super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed, compile=compile)
+        super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed, compile=compile, halved=halved)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         if mixup_alpha < 0:
@@ -146,7 +149,7 @@ class FineTuneModule(TrainedModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores of the classes, before softmax or sigmoid, in float32 whatever the network computes in."""
-        scores: Tensor = self.model(batch)
+        scores: Tensor = self.put_through(self.model, batch)
         return scores.float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -47,6 +47,8 @@ class PretrainModule(TrainedModule):
         seed: With epoch, step and rank it fixes all masks and noise of a step.
         compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it. A new
             mask ratio or batch size brings no new compilation.
+        halved: Put each training batch through the network in two halves: half the memory, about a sixth more time, the
+            same loss. A run whose memory does not suffice comes to it by itself.
 
     Source: MAViL, arXiv:2212.08071, section 3.1; DiffMAViL, arXiv:2310.03937.
 
@@ -73,8 +75,9 @@ class PretrainModule(TrainedModule):
         video_weights: str | None = None,
         seed: int = 0,
         compile: bool = False,
+        halved: bool = False,
     ) -> None:
-        super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed, compile=compile)
+        super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed, compile=compile, halved=halved)
         for name, ratio in (("audio_mask_ratio", audio_mask_ratio), ("video_mask_ratio", video_mask_ratio)):
             if not 0 <= ratio < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {ratio}")
@@ -108,13 +111,17 @@ class PretrainModule(TrainedModule):
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Mask and reconstruct a batch at the ratios in force."""
-        output: ModelOutput = self.model(
-            batch,
-            audio_mask_ratio=self.audio_mask_ratio,
-            video_mask_ratio=self.video_mask_ratio,
-            num_views=self.num_views,
-        )
-        return output
+
+        def network(part: Batch) -> ModelOutput:
+            output: ModelOutput = self.model(
+                part,
+                audio_mask_ratio=self.audio_mask_ratio,
+                video_mask_ratio=self.video_mask_ratio,
+                num_views=self.num_views,
+            )
+            return output
+
+        return self.put_through(network, batch)
 
     def losses(self, output: ModelOutput) -> dict[str, tuple[float, Tensor]]:
         """Weight and value of each term of the objective, by the name it is logged under."""
