@@ -27,6 +27,7 @@ OWN_PARSER = {
     "stats": "measure the mean and standard deviation of a data set's spectrograms",
     "flops": "print what a training is going to compute, by part and by epoch",
     "compare": "print what one training saves against another: A B, two configs or the folders of two runs",
+    "bench": "measure on this machine what a training step costs, recipe by recipe",
 }
 """Commands with a parser of their own: NAME is the function NAME in diffmavil/commands/NAME.py."""
 

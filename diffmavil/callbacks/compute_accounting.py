@@ -60,14 +60,14 @@ class ComputeAccounting(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Data has come, the step begins."""
-        now = _now(pl_module.device)
+        now = clock_s(pl_module.device)
         self._data_s, self._mark = now - self._mark, now
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Add the step to its epoch."""
-        now = _now(pl_module.device)
+        now = clock_s(pl_module.device)
         step_s, self._mark = now - self._mark, now
         clips = len(batch.index)
         assert isinstance(pl_module, TrainedModule)
@@ -135,7 +135,7 @@ class ComputeAccounting(L.Callback):
         }
 
 
-def _now(device: torch.device) -> float:
+def clock_s(device: torch.device) -> float:
     """Seconds on a clock, after all that the device was given to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from diffmavil.modules import PretrainModule
 from diffmavil.types import Batch
 
 CLIPS = 1, 3
-"""Two batches whose difference is what a clip adds: the weights are kept in both."""
+"""Two batches whose difference is what a clip adds: what is not a clip's (tables) is in both."""
 
 
 def saved_bytes_per_clip(
@@ -45,6 +47,17 @@ def _saved_bytes(
     module: PretrainModule, clips: int, audio_size: tuple[int, int], video_size: tuple[int, int, int]
 ) -> int:
     batch = noise_batch(clips, audio_size, video_size, module.device)
+    return saved_bytes(lambda: module(batch), module)
+
+
+def saved_bytes(forward: Callable[[], object], module: nn.Module) -> int:
+    """Bytes that autograd keeps of a forward pass for the backward pass, the weights left out.
+
+    Args:
+        forward: Runs the pass once, and returns what holds its graph.
+        module: Whose weights are left out.
+    """
+    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept: dict[int, Tensor] = {}  # by address; the tensors too, so that no address is given out twice
 
     def keep(tensor: Tensor) -> Tensor:
@@ -52,7 +65,7 @@ def _saved_bytes(
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = module(batch)
-    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        output = forward()
+    size = sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in weights)
     del output
     return size

@@ -1,0 +1,96 @@
+"""What a machine is, how fast it multiplies, and where the time of a step goes."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from diffmavil import __version__
+from diffmavil.callbacks.compute_accounting import clock_s
+from diffmavil.commands.cores import available_cores
+
+REPEATS: Final = 10
+TOP: Final = 12
+"""Operations in a profile's table."""
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Hardware and versions."""
+    cuda = device.type == "cuda"
+    return {
+        "processor": _processor(),
+        "cores": available_cores(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if cuda else None,
+        "memory_gib": memory_bytes(device) / 2**30,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "cuda": torch.version.cuda if cuda else None,
+        "diffmavil": __version__,
+    }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, its architecture otherwise."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def memory_bytes(device: torch.device) -> int:
+    """All the memory that a device has."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOPs a second of a large matrix product, the best of several: what a device reaches at most.
+
+    Args:
+        device: The device.
+        dtype: Type of the numbers.
+    """
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    torch.mm(a, b)
+    best = float("inf")
+    for _ in range(REPEATS):
+        start = clock_s(device)
+        torch.mm(a, b)
+        best = min(best, clock_s(device) - start)
+    return 2 * size**3 / best
+
+
+def operations(step: Callable[[], object], device: torch.device) -> list[dict[str, Any]]:
+    """The operations in which a step spends its time, the longest first.
+
+    Args:
+        step: Runs the step once.
+        device: Where it runs: on a GPU the time is that of its kernels.
+
+    Returns:
+        ``name``, ``calls``, ``seconds`` and ``share`` of all of the time, for the first ``TOP``.
+    """
+    cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
+    with profile(activities=activities) as profiler:
+        step()
+        clock_s(device)  # the device's work included
+    times = {
+        event.key: (event.count, (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e6)
+        for event in profiler.key_averages()
+    }
+    total = sum(seconds for _, seconds in times.values())
+    longest = sorted(times.items(), key=lambda item: -item[1][1])[:TOP]
+    return [
+        {"name": name, "calls": calls, "seconds": seconds, "share": seconds / total}
+        for name, (calls, seconds) in longest
+    ]

@@ -1,0 +1,154 @@
+"""How the cost of a training step grows with the batch, the tokens and the visible share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffmavil.callbacks.compute_accounting import clock_s
+from diffmavil.commands.bench_recipe import Precision, load_recipe
+from diffmavil.commands.bench_step import TrainingStep, noise_clips
+from diffmavil.flops import TRAINING_FACTOR, num_patches
+from diffmavil.losses import info_nce
+from diffmavil.models.builders import SizeName
+from diffmavil.types import Batch
+
+REPEATS: Final = 3
+"""The least of so many measurements is taken: what disturbs only adds."""
+
+RATIOS: Final = (0.6, 0.7, 0.8, 0.9)
+LOGITS_BATCHES: Final = (256, 512, 1024, 2048)
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Exponent p of the power law ``y ~ x ** p`` that fits best: least squares on logarithms."""
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def growth(
+    name: str, *, size: SizeName, num_frames: int | None, clips: int, device: torch.device, precision: Precision
+) -> dict[str, Any]:
+    """Seconds and bytes of a recipe's step against what makes it dear, one thing at a time.
+
+    The others stand as in the recipe's last epoch, at a batch of ``clips``.
+
+    Args:
+        name: The recipe.
+        size: Size of the model.
+        num_frames: Frames of video; ``None``: as the recipe says.
+        clips: Clips of a batch.
+        device: Where it is measured.
+        precision: 32-true or bf16-mixed.
+
+    Returns:
+        ``series``, each with what it is ``against``, its ``rows`` and the fitted ``slopes``; and the
+        ``logits`` of the contrast, likewise.
+    """
+    recipe = load_recipe(name, size=size, num_frames=num_frames)
+    point, frames = recipe.points[-1], recipe.data.num_frames
+    step = TrainingStep(recipe, device=device, precision=precision)
+    step.set_ratios(point)
+
+    def by_batch() -> Iterable[tuple[float, TrainingStep, int]]:
+        for batch in (clips, 2 * clips, 4 * clips):
+            yield batch, step, batch
+
+    def by_tokens() -> Iterable[tuple[float, TrainingStep, int]]:
+        for count in (frames, 2 * frames, 4 * frames):
+            longer = TrainingStep(load_recipe(name, size=size, num_frames=count), device=device, precision=precision)
+            longer.set_ratios(point)
+            yield _tokens(longer), longer, clips
+
+    def by_visible_share() -> Iterable[tuple[float, TrainingStep, int]]:
+        for ratio in RATIOS:
+            step.set_ratios(replace(point, audio_mask_ratio=ratio, video_mask_ratio=ratio))
+            yield 1 - ratio, step, clips
+
+    series = [
+        _series("clips of a batch", by_batch()),
+        _series("patches of a clip", by_tokens()),
+        _series("visible share", by_visible_share()),
+    ]
+    step.set_ratios(point)
+    return {"series": series, "logits": logits(step)}
+
+
+def _series(against: str, settings: Iterable[tuple[float, TrainingStep, int]]) -> dict[str, Any]:
+    rows = []
+    for x, step, clips in settings:
+        raw = noise_clips(step.data, clips)
+        step.seconds(raw)
+        flops, attention = attention_share(step)
+        rows.append(
+            {
+                "x": x,
+                "seconds": min(step.seconds(raw) for _ in range(REPEATS)),
+                "saved_bytes": step.saved_bytes(raw),
+                "training_gflops": TRAINING_FACTOR * flops * clips / 1e9,
+                "attention_share": attention,
+            }
+        )
+    fitted = ("seconds", "saved_bytes", "training_gflops")
+    x = [row["x"] for row in rows]
+    return {"against": against, "rows": rows, "slopes": {key: slope(x, [row[key] for row in rows]) for key in fitted}}
+
+
+def _tokens(step: TrainingStep) -> int:
+    model, data = step.module.model, step.data
+    return num_patches(model.audio_encoder, data.audio_size) + num_patches(model.video_encoder, data.video_size)
+
+
+def attention_share(step: TrainingStep) -> tuple[int, float]:
+    """Forward FLOPs of one clip as PyTorch counts them, and the share of them that is quadratic in the tokens."""
+    module = deepcopy(step.module).to("meta")
+    batch = Batch(
+        index=torch.zeros(1, dtype=torch.long, device="meta"),
+        audio=torch.zeros(1, 1, *step.data.audio_size, device="meta"),
+        video=torch.zeros(1, 3, *step.data.video_size, device="meta"),
+    )
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(batch)
+    total = counter.get_total_flops()
+    by_operation = counter.get_flop_counts()["Global"]
+    attention = sum(flops for operation, flops in by_operation.items() if "attention" in str(operation))
+    return total, attention / total
+
+
+def logits(step: TrainingStep) -> dict[str, Any]:
+    """Seconds and FLOPs of the contrast alone, which grows with the square of the batch.
+
+    Each contrast of n clips of width d is two products of n x d with d x n, ``2 * 2 n^2 d`` FLOPs forward.
+
+    Returns:
+        ``rows`` with ``clips``, ``seconds``, ``training_gflops`` and their ``share`` of the whole step's; ``slopes``.
+    """
+    module, dim = step.module, step.module.model.fusion.embed_dim
+    contrasts = (module.inter_weight > 0) + 2 * (module.intra_weight > 0)
+    forward = sum(module.forward_flops(step.data.audio_size, step.data.video_size).values())
+    rows = []
+    for clips in LOGITS_BATCHES:
+        x, y = (torch.randn(clips, dim, device=step.device, requires_grad=True) for _ in range(2))
+        own = contrasts * 4 * clips**2 * dim
+        rows.append(
+            {
+                "clips": clips,
+                "seconds": contrasts * min(_contrast_s(x, y) for _ in range(REPEATS + 1)),
+                "training_gflops": TRAINING_FACTOR * own / 1e9,
+                "share": own / (own + clips * forward),
+            }
+        )
+    x_axis = [row["clips"] for row in rows]
+    fitted = ("seconds", "training_gflops")
+    return {"rows": rows, "slopes": {key: slope(x_axis, [row[key] for row in rows]) for key in fitted}}
+
+
+def _contrast_s(x: torch.Tensor, y: torch.Tensor) -> float:
+    start = clock_s(x.device)
+    info_nce(x, y, temperature=0.1).backward()  # type: ignore[no-untyped-call]
+    return clock_s(x.device) - start

@@ -1,0 +1,167 @@
+"""The recipes that a benchmark runs, and the moments of their curriculum at which it times them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import torch
+
+from diffmavil.commands.configs import find_config
+from diffmavil.commands.plan import EpochPlan, mean_flops, plan, planning_parser
+from diffmavil.data import ClipDataModule
+from diffmavil.flops import TRAINING_FACTOR
+from diffmavil.models.builders import SizeName
+from diffmavil.modules import PretrainModule
+
+RECIPES: Final = ("pretrain_mavil.yaml", "pretrain.yaml", "pretrain_efficient.yaml")
+"""The packaged recipes of pretraining, the baseline first."""
+
+Precision = Literal["32-true", "bf16-mixed"]
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured, and how.
+
+    Args:
+        recipes: Configs of pretraining; what is saved is against the first.
+        size: Size of their models; default: base on a GPU, small on a CPU.
+        num_frames: Frames of video, over the same seconds; default: as the recipes say.
+        batch_size: Clips of a batch in the last epoch, in place of ``data.batch_size``; the batches of the other epochs
+            in proportion. Default: as the recipes say on a GPU, 4 on a CPU.
+        rounds: How often every recipe is timed, in turn.
+        points: Epochs of a recipe that are timed in a round, spread over its whole curriculum.
+        precision: 32-true or bf16-mixed; default: bf16-mixed on a GPU, 32-true on a CPU.
+        device: cpu or cuda; default: cuda where there is one.
+        compile: Time the recipes with ``torch.compile`` too.
+        profile: Say in which operations the time of a step goes.
+        growth: Say how the cost of a step grows with the batch, the tokens and the visible share.
+
+    Raises:
+        ValueError: If a number is out of its range, or the device is not there.
+    """
+
+    recipes: tuple[str, ...] = RECIPES
+    size: SizeName | None = None
+    num_frames: int | None = None
+    batch_size: int | None = None
+    rounds: int = 5
+    points: int = 5
+    precision: Precision | None = None
+    device: Device | None = None
+    compile: bool = False
+    profile: bool = False
+    growth: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.recipes:
+            raise ValueError("recipes must name at least one config, got none")
+        for name in ("num_frames", "batch_size", "rounds", "points"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device must be cpu where there is no GPU, got cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """An epoch that is timed in place of those around it.
+
+    Args:
+        epoch: Its number.
+        weight: Share of the run's epochs that it stands for.
+        audio_mask_ratio: Share of the spectrogram's patches hidden.
+        video_mask_ratio: Share of the video's patches hidden.
+        clips: Clips of a batch.
+    """
+
+    epoch: int
+    weight: float
+    audio_mask_ratio: float
+    video_mask_ratio: float
+    clips: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe, ready to be run.
+
+    Args:
+        name: The config.
+        module: Its module, with weights, on the CPU.
+        data: Its data module; no clip is read.
+        points: When it is timed.
+        flops: Training FLOPs of one clip, mean over the run.
+    """
+
+    name: str
+    module: PretrainModule
+    data: ClipDataModule
+    points: list[Point]
+    flops: float
+
+
+def load_recipe(
+    name: str, *, size: SizeName, num_frames: int | None = None, batch_size: int | None = None, points: int = 1
+) -> Recipe:
+    """Read a config and build what it trains.
+
+    Args:
+        name: A file, or the name of a packaged config.
+        size: Size of the model.
+        num_frames: Frames of video, over the same seconds; ``None``: as the config says.
+        batch_size: Clips of a batch in the last epoch; ``None``: as the config says.
+        points: Epochs to time.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        ArgumentError: If it is no config of a training.
+        ValueError: If it pretrains nothing, or a value is out of its range.
+    """
+    parser = planning_parser("diffmavil bench")
+    config = parser.parse_args(["--config", find_config(name), "--model.model.size", size])
+    if num_frames is not None:
+        config.data.fps *= num_frames / config.data.num_frames
+        config.data.num_frames = num_frames
+    epochs = plan(parser, config)
+    torch.manual_seed(0)
+    built = parser.instantiate(config)
+    module, data = built.model, built.data
+    if not isinstance(module, PretrainModule):
+        raise ValueError(f"recipes must pretrain, got {type(module).__name__} in {name}")
+    scale = 1.0 if batch_size is None else batch_size / data.batch_size
+    flops = TRAINING_FACTOR * sum(mean_flops([epoch.forward_flops for epoch in epochs]).values())
+    return Recipe(name=name, module=module, data=data, points=choose_points(epochs, points, scale), flops=flops)
+
+
+def choose_points(epochs: list[EpochPlan], points: int, scale: float = 1.0) -> list[Point]:
+    """Epochs spread evenly over a run, from the first to the last, with the share of the run that each stands for.
+
+    A mean with these weights is that over all epochs of the straight lines between the points.
+
+    Args:
+        epochs: The plan of a pretraining run.
+        points: How many to choose, at most; for one it is the last epoch.
+        scale: Factor on every batch.
+    """
+    last = len(epochs) - 1
+    chosen = np.unique(np.linspace(last, 0, points).round().astype(int))
+    hats = [np.interp(np.arange(len(epochs)), chosen, hat).mean() for hat in np.eye(len(chosen))]
+    result = []
+    for epoch, weight in zip(chosen.tolist(), hats, strict=True):
+        entry = epochs[epoch]
+        assert entry.audio_mask_ratio is not None and entry.video_mask_ratio is not None, "a plan of pretraining"
+        result.append(
+            Point(
+                epoch=epoch,
+                weight=float(weight),
+                audio_mask_ratio=entry.audio_mask_ratio,
+                video_mask_ratio=entry.video_mask_ratio,
+                clips=max(1, round(entry.batch_size * scale)),
+            )
+        )
+    return result
