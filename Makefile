@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test demo build clean
+.PHONY: help install lint format test demo bench build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,9 @@ test: $(STAMP) ## the whole suite; one file: make test ARGS=tests/test_cli.py
 
 demo: $(STAMP) ## the whole of it on made clips, and runs/demo/report.html
 	$(BIN)/diffmavil demo --out runs/demo
+
+bench: $(STAMP) ## what a training step costs on this machine; ARGS='--size tiny --growth true --out bench.md'
+	$(BIN)/diffmavil bench $(ARGS)
 
 build: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .

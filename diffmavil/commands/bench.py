@@ -12,6 +12,7 @@ import torch
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
+from diffmavil.callbacks.saved_bytes import CLIPS
 from diffmavil.commands.bench_device import machine, matmul_flops_per_s, memory_bytes, operations
 from diffmavil.commands.bench_growth import growth
 from diffmavil.commands.bench_page import as_markdown
@@ -24,8 +25,8 @@ def bench(args: list[str]) -> None:
     """Time the training step of several recipes in turn, on clips of noise, and print what each saves.
 
     Args:
-        args: The command line after ``diffmavil bench``: the fields of :class:`Settings`, ``--json``, and ``--out FILE``,
-            where to write the page.
+        args: The command line after ``diffmavil bench``: the fields of :class:`Settings`, ``--json``, and
+            ``--out FILE``, where to write the page.
 
     Raises:
         ArgumentError: If a key is unknown or a value has the wrong type.
@@ -41,9 +42,8 @@ def bench(args: list[str]) -> None:
     try:
         result = measure(settings)
     except torch.OutOfMemoryError as error:
-        raise ValueError(
-            f"batch_size must be small enough for the device's memory, got {settings.batch_size}"
-        ) from error
+        given = settings.batch_size or "the recipes' own"
+        raise ValueError(f"batch_size must be small enough for the GPU's memory, got {given}") from error
     page = as_markdown(result)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -143,13 +143,13 @@ def compare_steps(
         for name in settings.recipes
     ]
     require_same_clips(recipes)
-    raw = noise_clips(recipes[0].data, max(point.clips for recipe in recipes for point in recipe.points))
     steps, memory = [], []
     for recipe in recipes:
         before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         step = TrainingStep(recipe, device=device, precision=settings.precision, compiled=compiled)
-        memory.append(warm_up(step, recipe, raw, before))
+        memory.append(warm_up(step, recipe, before))
         steps.append(step)
+    raw = noise_clips(recipes[0].data, max(point.clips for recipe in recipes for point in recipe.points))
     rounds = [timed_round(recipes, steps, raw) for _ in tqdm(range(settings.rounds), desc="bench", unit="round")]
     per_clip = [[seconds_per_clip(recipe.points, times[i]) for times in rounds] for i, recipe in enumerate(recipes)]
     rows = []
@@ -190,13 +190,12 @@ def require_same_clips(recipes: list[Recipe]) -> None:
             )
 
 
-def warm_up(step: TrainingStep, recipe: Recipe, raw: RawBatch, before: int) -> dict[str, Any]:
+def warm_up(step: TrainingStep, recipe: Recipe, before: int) -> dict[str, Any]:
     """Run a step at each point, and see what memory it takes.
 
     Args:
         step: The step.
         recipe: Its recipe.
-        raw: A batch at least as large as any.
         before: Bytes of the GPU that were in use before.
 
     Returns:
@@ -207,16 +206,19 @@ def warm_up(step: TrainingStep, recipe: Recipe, raw: RawBatch, before: int) -> d
         ValueError: If the largest batch cannot fit.
     """
     gpu = step.device.type == "cuda"
-    available = memory_bytes(step.device)
+    largest = max(recipe.points, key=lambda point: point.clips)
+    step.set_ratios(largest)
+    few, many = (step.saved_bytes(noise_clips(step.data, clips)) for clips in CLIPS)
+    one, available = (many - few) // (CLIPS[1] - CLIPS[0]), memory_bytes(step.device)
+    if one * largest.clips > available:
+        raise ValueError(
+            f"batch_size must be at most {available // one} to fit into {available / 2**30:.0f} GiB, "
+            f"got {largest.clips} in epoch {largest.epoch} of {recipe.name}"
+        )
+    raw = noise_clips(step.data, largest.clips)
     kept = []
     for point in recipe.points:
         step.set_ratios(point)
-        one = step.saved_bytes(first_clips(raw, 1))
-        if one * point.clips > available:
-            raise ValueError(
-                f"batch_size must be at most {available // one} to fit into {available / 2**30:.0f} GiB, "
-                f"got {point.clips} in epoch {point.epoch} of {recipe.name}"
-            )
         kept.append(step.saved_bytes(first_clips(raw, point.clips)))
     if gpu:
         torch.cuda.reset_peak_memory_stats(step.device)

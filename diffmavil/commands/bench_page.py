@@ -109,8 +109,8 @@ def _profile(profile: dict[str, Any]) -> str:
 
 def _growth(entry: dict[str, Any]) -> str:
     parts = [
-        f"## How the cost grows: {entry['recipe']}\n\nOne thing at a time, the rest as in the last epoch. The slope is the "
-        "exponent p of `cost ~ x^p`, fitted by least squares on logarithms."
+        f"## How the cost grows: {entry['recipe']}\n\nOne thing at a time, the rest as in the last epoch. The slope is "
+        "the exponent p of `cost ~ x^p`, fitted by least squares on logarithms."
     ]
     for series in entry["series"]:
         slopes = series["slopes"]
