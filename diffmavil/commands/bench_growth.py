@@ -80,7 +80,7 @@ def growth(
 
 
 def _series(against: str, settings: Iterable[tuple[float, TrainingStep, int]]) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, float]] = []
     for x, step, clips in settings:
         raw = noise_clips(step.data, clips)
         step.seconds(raw)
@@ -95,8 +95,9 @@ def _series(against: str, settings: Iterable[tuple[float, TrainingStep, int]]) -
             }
         )
     fitted = ("seconds", "saved_bytes", "training_gflops")
-    x = [row["x"] for row in rows]
-    return {"against": against, "rows": rows, "slopes": {key: slope(x, [row[key] for row in rows]) for key in fitted}}
+    axis = [row["x"] for row in rows]
+    slopes = {key: slope(axis, [row[key] for row in rows]) for key in fitted}
+    return {"against": against, "rows": rows, "slopes": slopes}
 
 
 def _tokens(step: TrainingStep) -> int:
@@ -142,9 +143,8 @@ def logits(step: TrainingStep) -> dict[str, Any]:
                 "share": own / (own + clips * forward),
             }
         )
-    x_axis = [row["clips"] for row in rows]
-    fitted = ("seconds", "training_gflops")
-    return {"rows": rows, "slopes": {key: slope(x_axis, [row[key] for row in rows]) for key in fitted}}
+    slopes = {key: slope(LOGITS_BATCHES, [row[key] for row in rows]) for key in ("seconds", "training_gflops")}
+    return {"rows": rows, "slopes": slopes}
 
 
 def _contrast_s(x: torch.Tensor, y: torch.Tensor) -> float:

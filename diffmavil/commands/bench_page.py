@@ -46,7 +46,7 @@ def _machine(result: dict[str, Any]) -> str:
         f"{result['matmul_tflops_per_s']:.3g} TFLOP/s here.\n\n"
         "Clips of noise at hand; a step is transfer, spectrograms, forward, losses, backward and optimiser. In a round "
         f"every recipe takes {settings['points']} steps spread over its curriculum, with the batch of that epoch; the "
-        f"recipes take turns at each step. {settings['rounds']} rounds: median, and least to most in brackets."
+        f"recipes take turns at each step. Rounds: {settings['rounds']}; median, and least to most in brackets."
     )
 
 
