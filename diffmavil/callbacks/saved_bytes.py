@@ -61,6 +61,7 @@ def saved_bytes(forward: Callable[[], object], module: nn.Module) -> int:
     kept: dict[int, Tensor] = {}  # by address; the tensors too, so that no address is given out twice
 
     def keep(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # a node that holds its own output, gradient function and all, is never freed
         kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
