@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Final
@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffmavil.callbacks.compute_accounting import clock_s
-from diffmavil.commands.bench_recipe import Precision, load_recipe
+from diffmavil.commands.bench_recipe import Point, Precision, load_recipe
 from diffmavil.commands.bench_step import TrainingStep, noise_clips
 from diffmavil.flops import TRAINING_FACTOR, num_patches
 from diffmavil.losses import info_nce
@@ -55,42 +55,41 @@ def growth(
     step = TrainingStep(recipe, device=device, precision=precision)
     step.set_ratios(point)
 
-    def by_batch() -> Iterable[tuple[float, TrainingStep, int]]:
-        for batch in (clips, 2 * clips, 4 * clips):
-            yield batch, step, batch
-
-    def by_tokens() -> Iterable[tuple[float, TrainingStep, int]]:
-        for count in (frames, 2 * frames, 4 * frames):
-            longer = TrainingStep(load_recipe(name, size=size, num_frames=count), device=device, precision=precision)
-            longer.set_ratios(point)
-            yield _tokens(longer), longer, clips
-
-    def by_visible_share() -> Iterable[tuple[float, TrainingStep, int]]:
-        for ratio in RATIOS:
-            step.set_ratios(replace(point, audio_mask_ratio=ratio, video_mask_ratio=ratio))
-            yield 1 - ratio, step, clips
-
+    longer = [step]
+    for count in (2 * frames, 4 * frames):
+        other = load_recipe(name, size=size, num_frames=count)
+        longer.append(TrainingStep(other, device=device, precision=precision))
     series = [
-        _series("clips of a batch", by_batch()),
-        _series("patches of a clip", by_tokens()),
-        _series("visible share", by_visible_share()),
+        _series("clips of a batch", [(n, step, replace(point, clips=n)) for n in (clips, 2 * clips, 4 * clips)]),
+        _series("patches of a clip", [(_patches(s), s, replace(point, clips=clips)) for s in longer]),
+        _series(
+            "visible share",
+            [
+                (1 - ratio, step, replace(point, clips=clips, audio_mask_ratio=ratio, video_mask_ratio=ratio))
+                for ratio in RATIOS
+            ],
+        ),
     ]
     step.set_ratios(point)
     return {"series": series, "logits": logits(step)}
 
 
-def _series(against: str, settings: Iterable[tuple[float, TrainingStep, int]]) -> dict[str, Any]:
+def _series(against: str, settings: list[tuple[float, TrainingStep, Point]]) -> dict[str, Any]:
     rows: list[dict[str, float]] = []
-    for x, step, clips in settings:
-        raw = noise_clips(step.data, clips)
-        step.seconds(raw)
+    seconds: list[list[float]] = [[] for _ in settings]
+    for _ in range(1 + REPEATS):  # the first is to warm up
+        for (_, step, point), times in zip(settings, seconds, strict=True):
+            step.set_ratios(point)
+            times.append(step.seconds(noise_clips(step.data, point.clips)))
+    for (x, step, point), times in zip(settings, seconds, strict=True):
+        step.set_ratios(point)
         flops, attention = attention_share(step)
         rows.append(
             {
                 "x": x,
-                "seconds": min(step.seconds(raw) for _ in range(REPEATS)),
-                "saved_bytes": step.saved_bytes(raw),
-                "training_gflops": TRAINING_FACTOR * flops * clips / 1e9,
+                "seconds": min(times[1:]),
+                "saved_bytes": step.saved_bytes(noise_clips(step.data, point.clips)),
+                "training_gflops": TRAINING_FACTOR * flops * point.clips / 1e9,
                 "attention_share": attention,
             }
         )
@@ -100,7 +99,7 @@ def _series(against: str, settings: Iterable[tuple[float, TrainingStep, int]]) -
     return {"against": against, "rows": rows, "slopes": slopes}
 
 
-def _tokens(step: TrainingStep) -> int:
+def _patches(step: TrainingStep) -> int:
     model, data = step.module.model, step.data
     return num_patches(model.audio_encoder, data.audio_size) + num_patches(model.video_encoder, data.video_size)
 
