@@ -15,6 +15,7 @@ from diffmavil.callbacks.compute_accounting import clock_s
 from diffmavil.callbacks.saved_bytes import saved_bytes
 from diffmavil.commands.bench_recipe import Point, Precision, Recipe
 from diffmavil.data import ClipDataModule
+from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.types import RawBatch
 
 
@@ -25,7 +26,7 @@ class TrainingStep:
         recipe: What is trained.
         device: Where.
         precision: 32-true or bf16-mixed.
-        compiled: Whether the model runs through ``torch.compile``.
+        compiled: Whether with ``torch.compile``, as ``model.compile`` does.
     """
 
     def __init__(self, recipe: Recipe, *, device: torch.device, precision: Precision, compiled: bool = False) -> None:
@@ -33,7 +34,7 @@ class TrainingStep:
         self.data = recipe.data
         self.module = recipe.module.to(device).train()
         if compiled:
-            self.module.model.compile(dynamic=False)
+            CompiledBlocks(self.module)
         self.optimizer = AdamW(self.module.parameter_groups(), betas=self.module.betas, fused=True)
 
     def set_ratios(self, point: Point) -> None:
