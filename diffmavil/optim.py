@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 
 def layer_of(name: str, depth: int) -> int:
@@ -67,3 +68,25 @@ def parameter_groups(
         group = groups.setdefault((step, decay), {"params": [], "lr": step, "peak_lr": step, "weight_decay": decay})
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def number_by_model(state: dict[str, Any], optimizer: Optimizer, model: nn.Module) -> None:
+    """Renumber the parameters in an optimiser's state dict, in place, by their order in ``model``.
+
+    PyTorch numbers them group by group. It loads any numbering, because it goes by the order within the groups;
+    Lightning's ModelParallelStrategy writes and expects the order of the model.
+
+    Args:
+        state: The optimiser's state dict; left alone where it is empty, as on ranks that do not save, or goes by names,
+            as in a checkpoint in shards.
+        optimizer: The optimiser.
+        model: The model that holds all its parameters.
+    """
+    if not state or any(isinstance(key, str) for key in state["state"]):
+        return
+    order = {parameter: k for k, parameter in enumerate(model.parameters())}
+    new: dict[int, int] = {}
+    for group, live in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        new |= {old: order[parameter] for old, parameter in zip(group["params"], live["params"], strict=True)}
+        group["params"] = [order[parameter] for parameter in live["params"]]
+    state["state"] = {new[old]: value for old, value in state["state"].items()}

@@ -39,10 +39,9 @@ class PredictionWriter(BasePredictionWriter):
         """Join the batches and write them."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        batches = [batch for batch in predictions if len(batch["index"])]
-        if not batches:
-            raise ValueError("predict needs a clip that can be read, got none")
-        arrays: dict[str, Any] = {name: _joined([batch[name].cpu() for batch in batches]) for name in batches[0]}
+        arrays: dict[str, Any] = {
+            name: _joined([batch[name].cpu() for batch in predictions]) for name in predictions[0]
+        }
         data: ClipDataModule = trainer.datamodule  # type: ignore[attr-defined]
         clips = [data.clips[int(index)] for index in arrays.pop("index")]
         arrays["path"] = np.array([clip.path for clip in clips])

@@ -10,7 +10,6 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from diffmavil.data.transforms import unnormalise_frames
@@ -75,7 +74,6 @@ class ReconstructionImages(L.Callback):
             raise ValueError(f"clips and every_n_epochs must be at least 1, got {clips} and {every_n_epochs}")
         self.clips, self.every_n_epochs = clips, every_n_epochs
 
-    @rank_zero_only
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
@@ -85,18 +83,19 @@ class ReconstructionImages(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw and log."""
+        """Draw and log; every process runs the model, because it may be spread over them, and the first one logs."""
         logger = trainer.logger
-        due = (
-            batch_idx == 0
-            and len(batch.index) > 0
-            and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-            and not trainer.sanity_checking
-        )
+        due = batch_idx == 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
         if not due or not isinstance(logger, TensorBoardLogger) or not isinstance(pl_module, PretrainModule):
             return
+        if not pl_module.takes_part(batch):
+            return
+        shown = first_clips(batch, self.clips)
         with torch.no_grad():
-            audio, video = reconstruct(pl_module, first_clips(batch, self.clips))
+            if not trainer.is_global_zero or not len(shown.index):
+                pl_module(shown)
+                return
+            audio, video = reconstruct(pl_module, shown)
         for clip in range(len(audio.original)):
             step = trainer.global_step
             logger.experiment.add_image(f"audio/{clip}", spectrogram_sheet(audio, clip), step)

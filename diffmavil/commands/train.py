@@ -20,6 +20,7 @@ import diffmavil.modules  # noqa: F401
 from diffmavil import __version__
 from diffmavil.checkpoint_io import AtomicCheckpointIO
 from diffmavil.commands.cores import available_cores
+from diffmavil.commands.launcher import end_with_launcher
 from diffmavil.commands.resume import newest_run
 from diffmavil.data import ClipDataModule
 from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
@@ -142,6 +143,7 @@ def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> Dif
         ConfigError: If a value is refused.
         CheckpointError: If a checkpoint is not ours or does not fit the config.
     """
+    end_with_launcher()
     with warnings.catch_warnings():
         # Lightning 2.6 calls functions of jsonargparse that are to go in its next major release (excluded in
         # pyproject.toml); a user can do nothing about it.

@@ -312,6 +312,7 @@ class ClipDataModule(L.LightningDataModule):
             num_frames=self.num_frames,
             fps=self.fps,
             geometry=geometry,
+            image_size=self.image_size,
             targets=self._targets,
             num_indicators=len(self.classes) if self.multi_label else None,
         )

@@ -59,6 +59,7 @@ class ClipDataset(Dataset[Item]):
         num_frames: Pictures of a window.
         fps: Pictures a second.
         geometry: Brings the pictures to their size.
+        image_size: That size: their side in pixels.
         targets: Class ids of each clip; empty for data without labels.
         num_indicators: Number of classes for labels as 0/1 indicators; ``None`` for one class id a clip.
     """
@@ -75,6 +76,7 @@ class ClipDataset(Dataset[Item]):
         num_frames: int,
         fps: float,
         geometry: Geometry,
+        image_size: int,
         targets: Sequence[tuple[int, ...]] = (),
         num_indicators: int | None = None,
     ) -> None:
@@ -87,6 +89,7 @@ class ClipDataset(Dataset[Item]):
         self.num_frames = num_frames
         self.fps = fps
         self.geometry = geometry
+        self.image_size = image_size
         self.targets = targets
         self.num_indicators = num_indicators
 
@@ -172,18 +175,20 @@ class ClipDataset(Dataset[Item]):
         return torch.cat([frames, padding]), len(frames)
 
     def collate(self, items: Sequence[Item]) -> RawBatch:
-        """Put the samples together; there may be none."""
+        """Put the samples together; where there are none, the streams have no rows."""
         samples = [item.sample for item in items if item.sample is not None]
         batch = RawBatch(index=torch.tensor([s.index for s in samples], dtype=torch.long))
         batch.skips = [skip for item in items for skip in item.skips]
-        waveforms = [s.waveform for s in samples if s.waveform is not None]
-        frames = [s.frames for s in samples if s.frames is not None]
-        if waveforms:
-            batch.waveform = torch.stack(waveforms)
-            batch.num_samples = torch.tensor([s.num_samples for s in samples])
-        if frames:
-            batch.frames = torch.stack(frames)
-            batch.num_frames = torch.tensor([s.num_frames for s in samples])
+        if self.has_audio:
+            waveforms = [s.waveform for s in samples if s.waveform is not None]
+            nothing = torch.empty(0, self.audio.num_samples, dtype=torch.int16)
+            batch.waveform = torch.stack(waveforms) if waveforms else nothing
+            batch.num_samples = torch.tensor([s.num_samples for s in samples], dtype=torch.long)
+        if self.has_video:
+            frames = [s.frames for s in samples if s.frames is not None]
+            nothing = torch.empty(0, self.num_frames, 3, self.image_size, self.image_size, dtype=torch.uint8)
+            batch.frames = torch.stack(frames) if frames else nothing
+            batch.num_frames = torch.tensor([s.num_frames for s in samples], dtype=torch.long)
         if self.targets:
             batch.labels = self._labels([self.targets[s.index] for s in samples])
         return batch

@@ -63,6 +63,8 @@ def fbank(
     emphasised = torch.cat([signal[:, :1], signal[:, 1:] - _PREEMPHASIS * signal[:, :-1]], dim=1)
     frame_means = signal.unfold(1, length, shift).mean(dim=2, keepdim=True)
     frames = (emphasised.unfold(1, length, shift) - (1.0 - _PREEMPHASIS) * frame_means).mul_(window)
+    if not len(waveform):  # the FFT of no clip at all is an error on a CPU
+        return frames.new_empty(0, frames.shape[1], num_mel_bins)
     spectrum = torch.fft.rfft(frames, n=_fft_size(length))
     power = spectrum.real.square().add_(spectrum.imag.square())
     features = (power @ mel).clamp(min=torch.finfo(torch.float32).eps).log()

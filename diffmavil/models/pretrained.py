@@ -30,8 +30,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint file without running code from it.
 
     Raises:
-        CheckpointError: If there is no such file, or it is no checkpoint of tensors and plain values.
+        CheckpointError: If there is no such file, it is a folder, or no checkpoint of tensors and plain values.
     """
+    if path.is_dir():
+        raise CheckpointError(
+            f"checkpoint {path} is a folder of shards, which only ModelParallelStrategy loads; with "
+            "save_distributed_checkpoint: false it saves one file"
+        )
     if not path.is_file():
         raise CheckpointError(f"checkpoint must be a file, got {path}")
     try:
@@ -48,8 +53,8 @@ def mark_checkpoint(checkpoint: dict[str, Any], module: str, version: str) -> No
     checkpoint[MARK] = {"module": module, "version": version}
 
 
-def weights_of(checkpoint: dict[str, Any], *, module: str, name: str) -> dict[str, Tensor]:
-    """The weights in one of our checkpoints.
+def check_mark(checkpoint: dict[str, Any], *, module: str, name: str) -> None:
+    """Refuse a checkpoint that is not ours, or of another module.
 
     Args:
         checkpoint: Content of the file.
@@ -57,13 +62,24 @@ def weights_of(checkpoint: dict[str, Any], *, module: str, name: str) -> dict[st
         name: How to call the checkpoint in a message.
 
     Raises:
-        CheckpointError: If it is not ours, or of another module.
+        CheckpointError: If so.
     """
     mark = checkpoint.get(MARK)
-    if not isinstance(mark, dict) or "state_dict" not in checkpoint:
+    if not isinstance(mark, dict):
         raise CheckpointError(f"{name} is no checkpoint of diffmavil")
     if mark.get("module") != module:
         raise CheckpointError(f"{name} is a checkpoint of {mark.get('module')}, not of {module}")
+
+
+def weights_of(checkpoint: dict[str, Any], *, module: str, name: str) -> dict[str, Tensor]:
+    """The weights in one of our checkpoints; see :func:`check_mark` for the arguments.
+
+    Raises:
+        CheckpointError: If it is not ours, or of another module.
+    """
+    check_mark(checkpoint, module=module, name=name)
+    if "state_dict" not in checkpoint:
+        raise CheckpointError(f"{name} is no checkpoint of diffmavil")
     weights: dict[str, Tensor] = checkpoint["state_dict"]
     return weights
 

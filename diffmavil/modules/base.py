@@ -14,11 +14,13 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from diffmavil import __version__, keys
-from diffmavil.models.pretrained import MARK, check_shapes, mark_checkpoint, weights_of
+from diffmavil.models.pretrained import MARK, check_mark, check_shapes, mark_checkpoint, weights_of
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.modules.full_epoch import begin_next_epoch
 from diffmavil.modules.halving import BatchTooLargeError, in_halves
+from diffmavil.modules.sharding import shard
+from diffmavil.optim import number_by_model
 from diffmavil.schedules import warmup_cosine
 from diffmavil.types import Batch
 
@@ -89,10 +91,24 @@ class TrainedModule(L.LightningModule, ABC):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the optimiser, each with its ``peak_lr``."""
 
+    def configure_model(self) -> None:
+        """Spread the network over the processes, where the strategy is Lightning's ModelParallelStrategy (FSDP2).
+
+        Raises:
+            ValueError: If the strategy asks for tensor parallelism.
+        """
+        mesh = self.device_mesh
+        if mesh is None:
+            return
+        if (size := mesh["tensor_parallel"].size()) != 1:
+            raise ValueError(f"trainer.strategy.tensor_parallel_size must be 1, got {size}")
+        shard(self.get_submodule("model"), mesh["data_parallel"])
+
     def configure_optimizers(self) -> AdamW:
         """AdamW; its step sizes are set at every step from the progress of the run."""
-        # Lightning's fp16 scaler cannot clip the gradients of a fused optimiser
-        return AdamW(self.parameter_groups(), betas=self.betas, fused=self.trainer.precision != "16-mixed")
+        # Lightning does not clip the gradients of a fused optimiser in mixed precision, neither fp16 nor bf16
+        clips = bool(self.trainer.gradient_clip_val) and self.trainer.precision in ("16-mixed", "bf16-mixed")
+        return AdamW(self.parameter_groups(), betas=self.betas, fused=not clips)
 
     def on_fit_start(self) -> None:
         """Compile, where that is wanted."""
@@ -174,16 +190,30 @@ class TrainedModule(L.LightningModule, ABC):
         """Seed the step."""
         self.seed_step(-1, batch_idx)
 
+    def takes_part(self, batch: Batch) -> bool:
+        """Whether this process makes an evaluation step: with clips, and without where other processes wait for it."""
+        return len(batch.index) > 0 or self.trainer.world_size > 1
+
+    def log_means(self, losses: dict[str, Tensor], batch: Batch) -> None:
+        """Log means over the clips of all processes, to which a batch without clips adds nothing."""
+        clips = len(batch.index)
+        values = losses if clips else {name: torch.zeros_like(value) for name, value in losses.items()}
+        # Lightning takes the mean of the processes' numbers of clips and cuts it down to an integer
+        self.log_dict(values, batch_size=clips * self.trainer.world_size, sync_dist=True)
+
     def seed_step(self, epoch: int, batch_idx: int) -> None:
         """Make all that is drawn from here on a function of seed, epoch, step and rank."""
         seed = ((self.seed * 1_000_003 + epoch + 1) * 1_000_003 + batch_idx) * 4099 + self.global_rank
         torch.manual_seed(seed % 2**63)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Mark the checkpoint as ours."""
+        """Mark the checkpoint as ours, and number the optimiser's states as every strategy reads them."""
         mark_checkpoint(checkpoint, self.kind(), __version__)
         if self.halved:
             checkpoint[MARK][HALVED] = True
+        states = checkpoint.get("optimizer_states", [])  # a checkpoint of the weights alone has none
+        for state, optimizer in zip(states, self.trainer.optimizers, strict=False):
+            number_by_model(state, optimizer, self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that is not ours or does not fit, in one line.
@@ -192,7 +222,8 @@ class TrainedModule(L.LightningModule, ABC):
             CheckpointError: If so.
         """
         name = "the checkpoint"
-        state: dict[str, Tensor] = weights_of(checkpoint, module=self.kind(), name=name)
-        check_shapes(state, self, name)
+        check_mark(checkpoint, module=self.kind(), name=name)
+        if "state_dict" in checkpoint:  # a strategy that shards has taken the weights out and loaded them
+            check_shapes(weights_of(checkpoint, module=self.kind(), name=name), self, name)
         self.halved = self.halved or checkpoint[MARK].get(HALVED, False)
         begin_next_epoch(checkpoint)

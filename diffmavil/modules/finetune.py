@@ -172,8 +172,6 @@ class FineTuneModule(TrainedModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Probabilities ``(B, K)`` of the classes, and ``index`` ``(B,)``."""
-        if not len(batch.index):  # none is left where all clips of a batch were skipped
-            return {"index": batch.index}
         scores = self(batch)
         probabilities = scores.sigmoid() if self.multi_label else scores.softmax(-1)
         return {"index": batch.index, "probabilities": probabilities}
@@ -187,13 +185,13 @@ class FineTuneModule(TrainedModule):
         return cross_entropy(scores, batch.labels, label_smoothing=self.label_smoothing)
 
     def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> None:
-        if len(batch.index) == 0:
+        if not self.takes_part(batch):
             return
         scores = self(batch)
         loss = self._loss(scores, batch)
         assert batch.labels is not None
         metrics.update(scores.sigmoid() if self.multi_label else scores, batch.labels.long())
-        self.log(f"{stage}/{keys.LOSS}", loss, batch_size=len(batch.index), sync_dist=True)
+        self.log_means({f"{stage}/{keys.LOSS}": loss}, batch)
         self.log_dict(metrics, batch_size=len(batch.index), prog_bar=True)
 
     def forward_flops(

@@ -129,11 +129,11 @@ class PretrainModule(TrainedModule):
         terms = {
             keys.LOSS_RECONSTRUCTION_AUDIO: (
                 1.0,
-                reconstruction_loss(audio.prediction, audio.target, audio.valid),
+                reconstruction_loss(audio.prediction, audio.target, audio.valid, across_ranks=self.training),
             ),
             keys.LOSS_RECONSTRUCTION_VIDEO: (
                 1.0,
-                reconstruction_loss(video.prediction, video.target, video.valid),
+                reconstruction_loss(video.prediction, video.target, video.valid, across_ranks=self.training),
             ),
         }
         sound, picture = output.audio_embeddings, output.video_embeddings
@@ -156,22 +156,23 @@ class PretrainModule(TrainedModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on held-out clips, at the ratios in force and with the same masks in every epoch."""
-        if len(batch.index):  # none is left where all clips of a batch were skipped
+        if self.takes_part(batch):
             self._step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on the test split."""
-        if len(batch.index):
+        if self.takes_part(batch):
             self._step(batch, "test")
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
         terms = self.losses(self(batch))
         loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
-        train = stage == "train"
         logged = {f"{stage}/{name}": value for name, (_, value) in terms.items()}
-        self.log_dict(logged, batch_size=len(batch.index), sync_dist=not train)
-        self.log(f"{stage}/{keys.LOSS}", loss, batch_size=len(batch.index), sync_dist=not train, prog_bar=train)
-        if train:
+        if stage != "train":
+            self.log_means({**logged, f"{stage}/{keys.LOSS}": loss}, batch)
+        else:
+            self.log_dict(logged, batch_size=len(batch.index))
+            self.log(f"{stage}/{keys.LOSS}", loss, batch_size=len(batch.index), prog_bar=True)
             self.log(keys.AUDIO_MASK_RATIO, self.audio_mask_ratio)
             self.log(keys.VIDEO_MASK_RATIO, self.video_mask_ratio)
         return loss

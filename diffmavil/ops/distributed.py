@@ -1,4 +1,4 @@
-"""What the ranks tell each other: embeddings with gradient, flags, findings."""
+"""What the ranks of a run exchange: embeddings with gradient, counts, flags, findings."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ def gather_ranks(x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "R D"], int]:
         return x, 0
     rows = torch.cat(list(all_gather(x.contiguous())), dim=0)  # type: ignore[no-untyped-call]
     return rows, torch.distributed.get_rank() * x.shape[0]
+
+
+def mean_over_ranks(x: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Mean of the ranks' values, without gradient; ``x`` itself without an initialised process group."""
+    if not _several_ranks():
+        return x
+    total = x.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
 
 
 def any_rank(flag: Bool[Tensor, ""]) -> bool:

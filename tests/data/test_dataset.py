@@ -54,6 +54,7 @@ def dataset(
         num_frames=num_frames,
         fps=fps,
         geometry=eval_geometry(32) if plain else train_geometry(32, 0.3, True),
+        image_size=32,
     )
 
 
@@ -172,7 +173,9 @@ def test_nothing_but_broken_clips_is_an_empty_batch(folder: Path) -> None:
     for training in (False, True):
         data = dataset([Clip(str(folder / "empty.mp4"))] * 2, training=training)
         batch = data.collate([data[0, 0], data[0, 1]])
-        assert len(batch.index) == 0 and batch.waveform is None and len(batch.skips) >= 2
+        assert len(batch.index) == 0 and len(batch.skips) >= 2
+        assert batch.waveform is not None and batch.waveform.shape == (0, data.audio.num_samples)
+        assert batch.frames is not None and batch.frames.shape == (0, 5, 3, 32, 32)
     assert len(data.collate([]).index) == 0
 
 

@@ -86,6 +86,10 @@ def test_clip_shorter_than_a_frame_gives_one(samples: int) -> None:
     assert fbank(waveform[:, :samples], torch.tensor([samples]), 16000, 128, 10.0).shape == (1, 1, 128)
 
 
+def test_no_clip_has_no_frames() -> None:
+    assert fbank(torch.empty(0, 16000), torch.empty(0, dtype=torch.long), 16000, 32, 10.0).shape == (0, 98, 32)
+
+
 def test_digital_silence() -> None:
     result = fbank(torch.zeros(2, 4000), torch.tensor([4000, 4000]), 16000, 128, 10.0)
     torch.testing.assert_close(result, torch.full_like(result, SILENCE))

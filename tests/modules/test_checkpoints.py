@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pytest
+import torch
 from small import learner, made_data, trainer
 
 from diffmavil.callbacks import MaskRatioCurriculum, PredictionWriter
@@ -35,6 +36,8 @@ def test_a_resumed_run_keeps_the_settings_of_its_config(made_clips: Path, tmp_pa
 
     first = trainer(tmp_path, max_epochs=1)
     first.fit(module(lr=1e-3, weight_decay=0.5), made_data(made_clips))
+    first.save_checkpoint(tmp_path / "weights.ckpt", weights_only=True)
+    assert "optimizer_states" not in torch.load(tmp_path / "weights.ckpt", weights_only=True)
     groups = _Groups()
     second = trainer(tmp_path / "second", max_epochs=2, callbacks=[groups])
     changed = module(lr=3e-4, weight_decay=0.25, betas=(0.8, 0.9))

@@ -1,0 +1,32 @@
+"""Of several processes on a machine, those that the first one started end with it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Final
+
+_LAUNCHER: Final = "DIFFMAVIL_LAUNCHER_PID"
+"""Environment variable by which the first process tells the others its id."""
+
+
+def end_with_launcher(*, every_s: float = 1.0) -> None:
+    """Leave no process behind: without the first, the others may wait for it until a timeout of half an hour.
+
+    Lightning's launcher looks after the processes that it started, but none of them looks after it. torchrun and SLURM
+    look after all of theirs themselves.
+
+    Args:
+        every_s: How often to look, in seconds.
+    """
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        os.environ[_LAUNCHER] = str(os.getpid())
+    elif launcher := os.environ.get(_LAUNCHER):
+        threading.Thread(target=_watch, args=(int(launcher), every_s), name="launcher-watch", daemon=True).start()
+
+
+def _watch(launcher: int, every_s: float) -> None:
+    while os.getppid() == launcher:
+        time.sleep(every_s)
+    os._exit(1)  # the main thread may wait in a collective, where it hears no exception

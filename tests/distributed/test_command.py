@@ -1,0 +1,152 @@
+"""The command with two processes: how it is started, what it survives and what it does not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from ranks import environment, free_port
+from small import learner
+
+from diffmavil.models.pretrained import load_learner
+
+pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+
+CONFIG = """
+model:
+  class_path: PretrainModule
+  init_args:
+    model: {class_path: diffmavil.models.diffmavil, init_args: {size: nano}}
+data:
+  source: {class_path: FolderSource, init_args: {root: clips}}
+  batch_size: 3
+  num_workers: 0
+  clip_s: 0.64
+  num_mel_bins: 32
+  num_frames: 2
+  fps: 5
+  image_size: 32
+trainer:
+  accelerator: cpu
+  devices: 2
+  max_epochs: 2
+  log_every_n_steps: 1
+  enable_progress_bar: false
+  enable_model_summary: false
+  logger: {class_path: TensorBoardLogger, init_args: {save_dir: ., name: run, version: ""}}
+  callbacks:
+    - class_path: ComputeAccounting
+    - class_path: ReconstructionImages
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {dirpath: ., save_last: true}
+"""
+
+SLEEPER = """
+import os, time
+from pathlib import Path
+from lightning import Callback
+
+class Sleeper(Callback):
+    '''All but one rank hear nothing any more after their first step.'''
+
+    def __init__(self, *, but: int):
+        self.but = but
+
+    def on_train_batch_end(self, trainer, *_):
+        rank = trainer.global_rank
+        Path(f"{rank}.tmp").write_text(str(os.getpid()))
+        Path(f"{rank}.tmp").rename(f"{rank}.pid")
+        if rank != self.but:
+            time.sleep(1000)
+"""
+
+LAUNCHER = [sys.executable, "-m", "diffmavil"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "diffmavil"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, made_clips: Path) -> Path:
+    """Eighteen clips, one of them broken; of the two held out, the one that the second rank gets."""
+    clips = tmp_path / "clips"
+    (clips / "val").mkdir(parents=True)
+    paths = sorted((made_clips / "clips").iterdir())[:16]
+    for path in paths[:15]:
+        shutil.copy(path, clips / path.name)
+    (clips / "broken.mp4").write_text("no film")
+    shutil.copy(paths[15], clips / "val" / "a.mp4")
+    (clips / "val" / "b.mp4").touch()
+    (tmp_path / "mine.yaml").write_text(CONFIG)
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    return tmp_path
+
+
+def start(folder: Path, command: list[str], *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*command, "fit", "--config", "mine.yaml", *args],
+        cwd=folder,
+        env=environment(MASTER_PORT=free_port()),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+FSDP = [
+    *("--config", "trainer/fsdp.yaml", "--trainer.strategy.data_parallel_size", "2"),
+    *("--trainer.precision", "bf16-mixed", "--trainer.gradient_clip_val", "1.0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "args"), [(TORCHRUN, ["--trainer.strategy", "ddp"]), (LAUNCHER, FSDP)], ids=["torchrun, ddp", "fsdp"]
+)
+def test_a_run_with_broken_files_ends_well(folder: Path, command: list[str], args: list[str]) -> None:
+    process = start(folder, command, *args)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert "find_unused_parameters" not in output and "Traceback" not in output, output
+    run = folder / "run"
+    cost = yaml.safe_load((run / "compute.json").read_text())
+    assert (cost["world_size"], cost["steps"], cost["clips"]) == (2, 4, 12)
+    skipped = "".join(path.read_text() for path in run.glob("skipped_rank*.csv"))
+    assert "broken.mp4,not a media file" in skipped and "b.mp4,empty file" in skipped
+    model = learner(seed=5)
+    before = model.audio_encoder.patch_embed.weight.detach().clone()
+    load_learner(model, folder / "last.ckpt")
+    assert not torch.equal(model.audio_encoder.patch_embed.weight, before)
+    assert torch.load(folder / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"]
+
+
+@pytest.mark.parametrize(
+    ("command", "killed"),
+    [(LAUNCHER, 0), (LAUNCHER, 1), (TORCHRUN, 1)],
+    ids=["the first of Lightning's", "the second of Lightning's", "one of torchrun's"],
+)
+def test_a_rank_that_dies_ends_the_run(folder: Path, command: list[str], killed: int) -> None:
+    sleeper = ["--trainer.callbacks+=sleeper.Sleeper", f"--trainer.callbacks.but={killed}"]
+    process = start(folder, command, "--trainer.strategy", "ddp", *sleeper)
+    files = [folder / f"{rank}.pid" for rank in range(2)]
+    try:
+        deadline = time.monotonic() + 100
+        while not all(file.exists() for file in files):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.2)
+        os.kill(int(files[killed].read_text()), signal.SIGKILL)
+        output, _ = process.communicate(timeout=60)  # until the last process that can write to it has ended
+        assert process.returncode != 0, output
+    finally:
+        for file in files:
+            if file.exists():
+                try:
+                    os.kill(int(file.read_text()), signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        process.kill()

@@ -1,0 +1,126 @@
+"""Two ranks, under DDP and under FSDP2, against one process with the joined batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rank_runs import CASES, RESUMED, file_name, train
+from ranks import ROOT, run_ranks
+from small import learner
+from torch import Tensor
+
+from diffmavil.models.pretrained import CheckpointError, load_learner
+
+pytestmark = [
+    pytest.mark.ddp,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
+]
+STRATEGIES = ["ddp", "fsdp"]
+Results = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two ranks have trained everything."""
+    folder = tmp_path_factory.mktemp("runs")
+    run_ranks(str(ROOT / "tests" / "rank_runs.py"), str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(folder: Path) -> list[Results]:
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Each case in one process, over two epochs."""
+    folder = tmp_path_factory.mktemp("alone")
+    return {case: train(case, folder, epochs=2) for case in CASES}
+
+
+def assert_close(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.allclose(got[name], value, rtol=1e-5, atol=1e-5), f"{name}: {(got[name] - value).abs().max()}"
+
+
+def mean_losses(ranks: list[Results], run: str) -> Tensor:
+    return torch.stack([torch.stack(rank[run]["losses"]) for rank in ranks]).mean(0)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_loss_and_gradients_are_those_of_one_process(
+    ranks: list[Results], alone: Results, strategy: str, case: str
+) -> None:
+    run = f"{strategy} {case}"
+    losses = mean_losses(ranks, run)
+    torch.testing.assert_close(losses, torch.stack(alone[case]["losses"])[: len(losses)], rtol=1e-5, atol=1e-5)
+    own = torch.stack(ranks[0][run]["losses"])
+    assert not torch.allclose(own, losses, rtol=1e-3, atol=0), "each rank has its own clips"
+    for rank in ranks:
+        assert_close(rank[run]["gradients"], alone[case]["gradients"])
+        assert_close(rank[run]["clipped"], alone[case]["clipped"])
+    norms = [torch.stack([g.norm() for g in alone[case][k].values()]).norm() for k in ("gradients", "clipped")]
+    assert norms[0] > 0.1 and abs(norms[1] - 0.01) < 1e-5, "there was something to clip"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_metrics_are_those_of_one_process(ranks: list[Results], alone: Results, strategy: str) -> None:
+    wanted = alone["fine-tuning"]["metrics"][0]
+    assert 0.1 < wanted["val/mAP"] < 0.95
+    for rank in ranks:
+        for name in ("val/mAP", "val/loss"):
+            torch.testing.assert_close(rank[f"{strategy} fine-tuning"]["metrics"][0][name], wanted[name])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_rank_without_clips_takes_part_in_a_validation(ranks: list[Results], strategy: str) -> None:
+    values = [rank[f"{strategy} pretraining, padded"]["metrics"][0]["val/loss"] for rank in ranks]
+    assert values[0] == values[1] and values[0].isfinite()
+
+
+# --- checkpoints ---
+
+
+def assert_same_state(start: dict[str, Any], end: dict[str, Any]) -> None:
+    """Weights, moments, step counts and settings of each parameter."""
+    assert start.keys() == end.keys()
+    for name, state in end.items():
+        assert start[name].keys() == state.keys() and "exp_avg_sq" in state
+        for key, value in state.items():
+            assert start[name][key] == value, f"{key} of {name}"
+
+
+@pytest.mark.parametrize(("source", "strategy", "case"), RESUMED)
+def test_a_checkpoint_goes_on_under_another_strategy(
+    ranks: list[Results], alone: Results, source: str, strategy: str, case: str
+) -> None:
+    run = f"{source} to {strategy} {case}"
+    for rank in ranks:
+        assert_same_state(rank[run]["start"], rank[f"{source} {case}"]["end"])
+    losses = torch.cat([mean_losses(ranks, f"{source} {case}"), mean_losses(ranks, run)])
+    torch.testing.assert_close(losses, torch.stack(alone[case]["losses"]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["pretraining", "fine-tuning"])
+@pytest.mark.parametrize("source", STRATEGIES)
+def test_a_checkpoint_goes_on_in_one_process(
+    folder: Path, ranks: list[Results], alone: Results, source: str, case: str
+) -> None:
+    again = train(case, folder, source=file_name(source, case), epochs=2)
+    assert_same_state(again["start"], ranks[0][f"{source} {case}"]["end"])
+    wanted = torch.stack(alone[case]["losses"])[-len(again["losses"]) :]
+    torch.testing.assert_close(torch.stack(again["losses"]), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_folder_of_shards_goes_on_and_is_refused_elsewhere(folder: Path, ranks: list[Results]) -> None:
+    for rank in ranks:
+        assert_same_state(rank["shards to shards"]["start"], rank["shards"]["end"])
+    with pytest.raises(CheckpointError, match="shards.ckpt is a folder of shards, which only ModelParallelStrategy"):
+        load_learner(learner(), folder / "shards.ckpt")
