@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -88,15 +90,24 @@ def folder(tmp_path: Path, made_clips: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, command: list[str], *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def started(folder: Path, command: list[str], *args: str) -> Iterator[subprocess.Popen[str]]:
+    """A run; where it has not ended in the end, whoever started processes is asked to end them."""
+    with subprocess.Popen(
         [*command, "fit", "--config", "mine.yaml", *args],
         cwd=folder,
         env=environment(MASTER_PORT=free_port()),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(40)
+            process.kill()
 
 
 FSDP = [
@@ -109,8 +120,8 @@ FSDP = [
     ("command", "args"), [(TORCHRUN, ["--trainer.strategy", "ddp"]), (LAUNCHER, FSDP)], ids=["torchrun, ddp", "fsdp"]
 )
 def test_a_run_with_broken_files_ends_well(folder: Path, command: list[str], args: list[str]) -> None:
-    process = start(folder, command, *args)
-    output, _ = process.communicate(timeout=200)
+    with started(folder, command, *args) as process:
+        output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert "find_unused_parameters" not in output and "Traceback" not in output, output
     run = folder / "run"
@@ -132,21 +143,17 @@ def test_a_run_with_broken_files_ends_well(folder: Path, command: list[str], arg
 )
 def test_a_rank_that_dies_ends_the_run(folder: Path, command: list[str], killed: int) -> None:
     sleeper = ["--trainer.callbacks+=sleeper.Sleeper", f"--trainer.callbacks.but={killed}"]
-    process = start(folder, command, "--trainer.strategy", "ddp", *sleeper)
     files = [folder / f"{rank}.pid" for rank in range(2)]
-    try:
-        deadline = time.monotonic() + 100
-        while not all(file.exists() for file in files):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.2)
-        os.kill(int(files[killed].read_text()), signal.SIGKILL)
-        output, _ = process.communicate(timeout=60)  # until the last process that can write to it has ended
-        assert process.returncode != 0, output
-    finally:
-        for file in files:
-            if file.exists():
-                try:
+    with started(folder, command, "--trainer.strategy", "ddp", *sleeper) as process:
+        try:
+            deadline = time.monotonic() + 100
+            while not all(file.exists() for file in files):
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.2)
+            os.kill(int(files[killed].read_text()), signal.SIGKILL)
+            output, _ = process.communicate(timeout=60)  # until the last process that can write to it has ended
+            assert process.returncode != 0, output
+        finally:
+            for file in files:
+                with suppress(FileNotFoundError, ProcessLookupError):
                     os.kill(int(file.read_text()), signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-        process.kill()
