@@ -146,8 +146,12 @@ def compare_steps(
     steps, memory = [], []
     for recipe in recipes:
         before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-        step = TrainingStep(recipe, device=device, precision=settings.precision, compiled=compiled)
-        memory.append(warm_up(step, recipe, before))
+        step = TrainingStep(recipe, device=device, precision=settings.precision)
+        require_fit(step, recipe)
+        kept = None if compiled else kept_bytes(step, recipe)
+        if compiled:  # only now, so that nothing is compiled for the batches of one's measuring
+            step.compile()
+        memory.append({"saved_bytes": kept, "peak_memory_bytes": warm_up(step, recipe, before)})
         steps.append(step)
     raw = noise_clips(recipes[0].data, max(point.clips for recipe in recipes for point in recipe.points))
     rounds = [timed_round(recipes, steps, raw) for _ in tqdm(range(settings.rounds), desc="bench", unit="round")]
@@ -190,22 +194,12 @@ def require_same_clips(recipes: list[Recipe]) -> None:
             )
 
 
-def warm_up(step: TrainingStep, recipe: Recipe, before: int) -> dict[str, Any]:
-    """Run a step at each point, and see what memory it takes.
-
-    Args:
-        step: The step.
-        recipe: Its recipe.
-        before: Bytes of the GPU that were in use before.
-
-    Returns:
-        ``saved_bytes``: the most that autograd keeps of a batch, activations only. ``peak_memory_bytes``: the most that
-        the recipe held on a GPU, weights and optimiser included; ``None`` on a CPU.
+def require_fit(step: TrainingStep, recipe: Recipe) -> None:
+    """Refuse a batch that is too large, before it fills the memory.
 
     Raises:
-        ValueError: If the largest batch cannot fit.
+        ValueError: If what autograd keeps of a recipe's largest batch is more than the device has.
     """
-    gpu = step.device.type == "cuda"
     largest = max(recipe.points, key=lambda point: point.clips)
     step.set_ratios(largest)
     few, many = (step.saved_bytes(noise_clips(step.data, clips)) for clips in CLIPS)
@@ -215,18 +209,35 @@ def warm_up(step: TrainingStep, recipe: Recipe, before: int) -> dict[str, Any]:
             f"batch_size must be at most {available // one} to fit into {available / 2**30:.0f} GiB, "
             f"got {largest.clips} in epoch {largest.epoch} of {recipe.name}"
         )
-    raw = noise_clips(step.data, largest.clips)
+
+
+def kept_bytes(step: TrainingStep, recipe: Recipe) -> int:
+    """The most that autograd keeps of a batch, weights left out."""
     kept = []
     for point in recipe.points:
         step.set_ratios(point)
-        kept.append(step.saved_bytes(first_clips(raw, point.clips)))
+        kept.append(step.saved_bytes(noise_clips(step.data, point.clips)))
+    return max(kept)
+
+
+def warm_up(step: TrainingStep, recipe: Recipe, before: int) -> int | None:
+    """Run a step at each point.
+
+    Args:
+        step: The step.
+        recipe: Its recipe.
+        before: Bytes of the GPU that were in use before the recipe came.
+
+    Returns:
+        The most that the recipe held on a GPU, weights and optimiser included; ``None`` on a CPU.
+    """
+    gpu = step.device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats(step.device)
     for point in recipe.points:
         step.set_ratios(point)
-        step.seconds(first_clips(raw, point.clips))
-    peak = torch.cuda.max_memory_allocated(step.device) - before if gpu else None
-    return {"saved_bytes": max(kept), "peak_memory_bytes": peak}
+        step.seconds(noise_clips(step.data, point.clips))
+    return torch.cuda.max_memory_allocated(step.device) - before if gpu else None
 
 
 def timed_round(recipes: list[Recipe], steps: list[TrainingStep], raw: RawBatch) -> list[list[float]]:

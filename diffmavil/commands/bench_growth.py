@@ -74,7 +74,7 @@ def growth(
     return {"series": series, "logits": logits(step)}
 
 
-def _series(against: str, settings: list[tuple[float, TrainingStep, Point]]) -> dict[str, Any]:
+def _series(against: str, settings: list[tuple[int | float, TrainingStep, Point]]) -> dict[str, Any]:
     rows: list[dict[str, float]] = []
     seconds: list[list[float]] = [[] for _ in settings]
     for _ in range(1 + REPEATS):  # the first is to warm up

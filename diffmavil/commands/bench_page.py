@@ -67,8 +67,7 @@ def _recipes(result: dict[str, Any]) -> str:
                 f"{row['training_gflops_per_clip']:.1f}",
                 f"{row['gflops_per_s']:.4g}",
                 f"{row['utilisation']:.1%}",
-                f"{row['saved_bytes'] / 2**30:.2f}",
-                "-" if peak is None else f"{peak / 2**30:.2f}",
+                *("-" if size is None else f"{size / 2**30:.2f}" for size in (row["saved_bytes"], peak)),
             ]
         )
     return (
@@ -76,7 +75,8 @@ def _recipes(result: dict[str, Any]) -> str:
         + table(head, rows)
         + "\n\nMeans over the recipe's epochs, as `diffmavil flops` plans them; "
         "what is saved is against the first recipe, round by round. Kept: the most that autograd keeps of a batch for "
-        "the backward pass, without weights. Peak: the most that was allocated on a GPU, all included."
+        "the backward pass, without weights; "
+        "not counted where compiled. Peak: the most that was allocated on a GPU, all included."
     )
 
 

@@ -26,16 +26,17 @@ class TrainingStep:
         recipe: What is trained.
         device: Where.
         precision: 32-true or bf16-mixed.
-        compiled: Whether with ``torch.compile``, as ``model.compile`` does.
     """
 
-    def __init__(self, recipe: Recipe, *, device: torch.device, precision: Precision, compiled: bool = False) -> None:
+    def __init__(self, recipe: Recipe, *, device: torch.device, precision: Precision) -> None:
         self.device, self.precision = device, precision
         self.data = recipe.data
         self.module = recipe.module.to(device).train()
-        if compiled:
-            CompiledBlocks(self.module)
         self.optimizer = AdamW(self.module.parameter_groups(), betas=self.module.betas, fused=True)
+
+    def compile(self) -> None:
+        """Compile the model from now on, as a training with ``model.compile`` does."""
+        CompiledBlocks(self.module)
 
     def set_ratios(self, point: Point) -> None:
         """Put a moment of the curriculum in force."""

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from diffmavil import cli
-from diffmavil.commands import bench
+from diffmavil.commands import bench, bench_growth
 from diffmavil.commands.bench_growth import attention_share, slope
 from diffmavil.commands.bench_page import table
 from diffmavil.commands.bench_recipe import Point, choose_points, load_recipe
@@ -198,7 +198,9 @@ def test_every_recipe_has_its_figures(page: tuple[dict[str, Any], str]) -> None:
     assert "Where the time goes" in text
 
 
-def test_nothing_but_the_logits_is_quadratic_in_the_batch(recipes: list[str]) -> None:
+def test_nothing_but_the_logits_is_quadratic_in_the_batch(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_growth, "REPEATS", 1)
+    monkeypatch.setattr(bench_growth, "LOGITS_BATCHES", (64, 256))
     settings = bench.Settings(
         recipes=(recipes[1],), size="nano", device="cpu", batch_size=2, rounds=1, points=1, growth=True
     )
@@ -214,7 +216,7 @@ def test_nothing_but_the_logits_is_quadratic_in_the_batch(recipes: list[str]) ->
     assert [row["x"] for row in by_share["rows"]] == pytest.approx([0.4, 0.3, 0.2, 0.1])
     assert entry["logits"]["slopes"]["training_gflops"] == pytest.approx(2)
     # three contrasts of width 128, each of two products of 2 n^2 d; three times that in training
-    assert entry["logits"]["rows"][0]["training_gflops"] == pytest.approx(3 * 3 * 2 * 2 * 256**2 * 128 / 1e9)
+    assert entry["logits"]["rows"][0]["training_gflops"] == pytest.approx(3 * 3 * 2 * 2 * 64**2 * 128 / 1e9)
     assert "| clips of a batch |" in bench.as_markdown(result)
 
 
@@ -240,6 +242,7 @@ def test_a_page_is_written_and_json_printed(
         (["--batch_size", "10000000", "--recipes", '["demo/pretrain.yaml"]'], "batch_size must be at most"),
         (["--recipes", '["pretrain.yaml", "demo/pretrain.yaml"]'], "recipes must read clips of one size"),
         (["--precision", "half"], "precision must be"),
+        (["--compile", "true", "--points", "9"], "points must be at most 8 with compile, got 9"),
     ],
 )
 def test_a_mistake_is_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
