@@ -23,7 +23,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             OSError: If it cannot be written; what was at ``path`` is still there, and nothing is left beside it.
         """
-        if "://" in str(path):
+        if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         path = Path(path)

@@ -52,6 +52,10 @@ class ComputeAccounting(L.Callback):
         """Go on from the counts of a checkpoint."""
         self.epochs = state_dict["epochs"]
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock, also of an epoch that is gone on with in its middle."""
+        self._mark = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._mark = time.perf_counter()

@@ -174,6 +174,6 @@ class LargestBatch(L.Callback):
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             batch = noise_batch(clips, data.audio_size, data.video_size, device)
             with trainer.precision_plugin.train_step_context():
-                terms = module.losses(module(batch))
-            torch.autograd.backward([weight * value for weight, value in terms.values()])
+                loss = module.total(module.losses(module(batch)))
+            loss.backward()  # type: ignore[no-untyped-call]
         del moments

@@ -39,6 +39,8 @@ class PredictionWriter(BasePredictionWriter):
         """Join the batches and write them."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        if not predictions:
+            raise ValueError("predict needs a batch of clips, got none")
         arrays: dict[str, Any] = {
             name: _joined([batch[name].cpu() for batch in predictions]) for name in predictions[0]
         }

@@ -47,7 +47,11 @@ def _saved_bytes(
     module: PretrainModule, clips: int, audio_size: tuple[int, int], video_size: tuple[int, int, int]
 ) -> int:
     batch = noise_batch(clips, audio_size, video_size, module.device)
-    return saved_bytes(lambda: module(batch), module)
+    halved, module.halved = module.halved, False  # a batch of one clip has no halves
+    try:
+        return saved_bytes(lambda: module(batch), module)
+    finally:
+        module.halved = halved
 
 
 def saved_bytes(forward: Callable[[], object], module: nn.Module) -> int:

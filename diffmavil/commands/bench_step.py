@@ -55,8 +55,7 @@ class TrainingStep:
         self.module.seed_step(0, 0)
         batch = self.data.prepare(raw, self.device)
         with self._autocast():
-            terms = self.module.losses(self.module(batch))
-            return torch.stack([weight * value for weight, value in terms.values()]).sum()
+            return self.module.total(self.module.losses(self.module(batch)))
 
     def saved_bytes(self, raw: RawBatch) -> int:
         """Bytes that autograd keeps of a batch between forward and backward pass, the weights left out."""

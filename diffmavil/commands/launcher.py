@@ -20,10 +20,11 @@ def end_with_launcher(*, every_s: float = 1.0) -> None:
     Args:
         every_s: How often to look, in seconds.
     """
+    parent = os.getppid()
     if os.environ.get("LOCAL_RANK", "0") == "0":
         os.environ[_LAUNCHER] = str(os.getpid())
-    elif launcher := os.environ.get(_LAUNCHER):
-        threading.Thread(target=_watch, args=(int(launcher), every_s), name="launcher-watch", daemon=True).start()
+    elif os.environ.get(_LAUNCHER) == str(parent):  # and not left over from an earlier run in this environment
+        threading.Thread(target=_watch, args=(parent, every_s), name="launcher-watch", daemon=True).start()
 
 
 def _watch(launcher: int, every_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from diffmavil.models.pretrained import read_checkpoint
 
@@ -12,21 +13,32 @@ LOGS = "lightning_logs"
 """Lightning's name for the folder of a trainer's runs."""
 
 
-def newest_run(root: Path) -> TensorBoardLogger | None:
-    """Logger that goes on with the run under ``root`` whose last checkpoint is the newest; ``None`` without any.
+def newest_checkpoint(root: Path) -> Path | None:
+    """The newest last checkpoint of the runs under a folder; ``None`` without any.
 
-    Lightning looks for the last checkpoint in the folder of its logger, which by default is a new one. What the run
-    had logged after the checkpoint is dropped: those steps are going to be done again.
+    Lightning looks for it in the folder of its logger, which by default is a new one.
 
     Args:
         root: The trainer's ``default_root_dir``, absolute as Lightning keeps it.
-
-    Raises:
-        CheckpointError: If that checkpoint cannot be read.
     """
     checkpoints = (root / LOGS).glob("version_*/checkpoints/last*.ckpt")
     newest = max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
-        return None
-    step = read_checkpoint(newest).get("global_step")
-    return TensorBoardLogger(root, name=LOGS, version=newest.parent.parent.name, purge_step=step)
+    if newest is not None:
+        rank_zero_info(f"last checkpoint under {root}: {newest.relative_to(root)}")
+    return newest
+
+
+def run_of(checkpoint: Path) -> TensorBoardLogger:
+    """Logger that goes on with the run of a checkpoint.
+
+    What the run had logged after the checkpoint is dropped: those steps are going to be done again.
+
+    Args:
+        checkpoint: A file, or a folder of shards, of which the step is not known.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
+    run = checkpoint.parent.parent
+    step = None if checkpoint.is_dir() else read_checkpoint(checkpoint).get("global_step")
+    return TensorBoardLogger(run.parent.parent, name=LOGS, version=run.name, purge_step=step)

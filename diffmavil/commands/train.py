@@ -13,6 +13,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 # Imported for their names: a config may name a class of these without its path.
 import diffmavil.callbacks
@@ -21,7 +22,7 @@ from diffmavil import __version__
 from diffmavil.checkpoint_io import AtomicCheckpointIO
 from diffmavil.commands.cores import available_cores
 from diffmavil.commands.launcher import end_with_launcher
-from diffmavil.commands.resume import newest_run
+from diffmavil.commands.resume import newest_checkpoint, run_of
 from diffmavil.data import ClipDataModule
 from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
 from diffmavil.modules.base import TrainedModule
@@ -70,7 +71,7 @@ class DiffmavilCLI(LightningCLI):
         ``config.yaml`` of the run says what was chosen.
         """
         trainer = self.config[self.subcommand].trainer
-        if trainer.precision is None:
+        if trainer.precision is None and trainer.plugins is None:  # a plugin may be one of precision
             on_gpu = trainer.accelerator in ("gpu", "cuda", "auto") and CUDAAccelerator.is_available()
             trainer.precision = "bf16-mixed" if on_gpu else "32-true"
 
@@ -95,17 +96,35 @@ class DiffmavilCLI(LightningCLI):
         Raises:
             ConfigError: If a value is refused.
         """
-        config = self.config[self.subcommand]
-        if config["ckpt_path"] == "last" and config["trainer"]["logger"] in (None, True):
-            logger = newest_run(Path(config["trainer"]["default_root_dir"] or ".").absolute())
-            kwargs |= {} if logger is None else {"logger": logger}
+        if self.subcommand == "fit" and (last := self._last_checkpoint()) is not None:
+            kwargs["logger"] = run_of(last)
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError) as error:
             raise ConfigError(str(error)) from error
+        self._require_every_process_sharded(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the default, not one of the user's
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
+
+    def _require_every_process_sharded(self, trainer: Trainer) -> None:
+        """Refuse another number of shards than processes, which Lightning would only do in its own words, late.
+
+        Raises:
+            ConfigError: If so.
+        """
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            size = self.config[self.subcommand]["trainer"]["strategy"].get("init_args", {}).get("data_parallel_size")
+            if size != (world := trainer.world_size):
+                rule = f"must be the number of processes {world}, got {size}"
+                raise ConfigError(f"trainer.strategy.data_parallel_size {rule}")
+
+    def _last_checkpoint(self) -> Path | None:
+        """What ``--ckpt_path last`` means, where Lightning's own logger is in use."""
+        config = self.config[self.subcommand]
+        if config["ckpt_path"] != "last" or config["trainer"]["logger"] not in (None, True):
+            return None
+        return newest_checkpoint(Path(config["trainer"]["default_root_dir"] or ".").absolute())
 
     def before_predict(self) -> None:
         """Have the predictions written to a file."""
@@ -117,6 +136,8 @@ class DiffmavilCLI(LightningCLI):
         Private, but Lightning has no public place for it.
         """
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand != "fit" and (last := self._last_checkpoint()) is not None:
+            kwargs["ckpt_path"] = str(last)
         ckpt_path = kwargs.get("ckpt_path")
         # Lightning looks up last, best and hpc, and reads folders by shards; the modules check those.
         if ckpt_path not in (None, "last", "best", "hpc") and not Path(ckpt_path).is_dir():

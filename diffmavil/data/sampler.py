@@ -17,8 +17,7 @@ class EpochSampler(Sampler[list[Request]]):
     order, and what does not fill a batch of all ranks is dropped. Otherwise all clips are read in order, rank
     r taking every ``world``-th from r on; all have equally many batches, the last perhaps short or empty.
 
-    An epoch that was left in its middle is gone on with by :meth:`load_state_dict`: with the clips that were not yet
-    read, whatever the batch size and the number of ranks are by then.
+    An epoch that was left in its middle is gone on with by :meth:`load_state_dict`: with its next batch.
 
     Args:
         indices: Clips to read.
@@ -53,7 +52,7 @@ class EpochSampler(Sampler[list[Request]]):
         self.epoch = epoch
         self.rank = rank
         self.world = world
-        self._done = {"batches": 0, "clips": 0}
+        self._done = 0  # batches of this epoch before it was gone on with
         self.given = 0
         """Batches that the loader has handed out since this epoch was begun or gone on with; the loader counts."""
         if self.batch_size < 1:
@@ -75,34 +74,48 @@ class EpochSampler(Sampler[list[Request]]):
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of another epoch; the epoch at hand is left where it stands."""
         if epoch != self.epoch:
-            self.load_state_dict({"epoch": epoch, "batches": 0, "clips": 0})
+            self.epoch, self._done, self.given = epoch, 0, 0
+
+    @property
+    def _of_all(self) -> int:
+        """Clips of a batch on all ranks together."""
+        return self.batch_size * self.world
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and the batches and clips of all ranks handed out in it; a full epoch is the next one's start."""
-        batches = self._done["batches"] + self.given
+        """The epoch, the batches handed out in it, and what they are made of; a full epoch is the next one's start."""
+        batches = self._done + self.given
         if batches >= len(self):
-            return {"epoch": self.epoch + 1, "batches": 0, "clips": 0}
-        clips = self._done["clips"] + self.given * self.batch_size * self.world
-        return {"epoch": self.epoch, "batches": batches, "clips": clips}
+            return {"epoch": self.epoch + 1, "batches": 0}
+        return {"epoch": self.epoch, "batches": batches, "global_batch": self._of_all, "clips": len(self.indices)}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go to where an epoch was left."""
-        self.epoch, self.given = state_dict["epoch"], 0
-        self._done = {"batches": state_dict["batches"], "clips": state_dict["clips"]}
+        """Go to where an epoch was left.
+
+        Raises:
+            ValueError: If that was in its middle, and the batches of all ranks together are now made otherwise.
+        """
+        self.epoch, self._done, self.given = state_dict["epoch"], state_dict["batches"], 0
+        for name, what, now in (
+            ("global_batch", "data.batch_size times the number of processes", self._of_all),
+            ("clips", "the number of training clips", len(self.indices)),
+        ):
+            if (then := state_dict.get(name, now)) != now:
+                raise ValueError(
+                    f"{what} must be {then}, as when epoch {self.epoch} was left in its middle, got {now}; "
+                    "a checkpoint from an epoch's end goes on with any"
+                )
 
     def __len__(self) -> int:
         """Batches of the whole epoch, those before it was left among them."""
-        rest, of_all = len(self.indices) - self._done["clips"], self.batch_size * self.world
-        return self._done["batches"] + (rest // of_all if self.shuffle else -(-rest // of_all))
+        return len(self.indices) // self._of_all if self.shuffle else -(-len(self.indices) // self._of_all)
 
     def __iter__(self) -> Iterator[list[Request]]:
         order = list(self.indices)
         if self.shuffle:
             generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
             order = [order[k] for k in torch.randperm(len(order), generator=generator).tolist()]
-        mine = order[self._done["clips"] :][self.rank :: self.world]
-        size = self.batch_size
-        for k in range(len(self) - self._done["batches"]):
+        mine, size = order[self.rank :: self.world], self.batch_size
+        for k in range(self._done, len(self)):
             yield [(self.epoch, index) for index in mine[k * size : (k + 1) * size]]
 
 

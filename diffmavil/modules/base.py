@@ -155,18 +155,20 @@ class TrainedModule(L.LightningModule, ABC):
     ) -> None:
         """Compute a step and take it. Where its memory runs out, halve the batch, once for all, and compute it again.
 
-        A step is the same clips and the same loss as before, so neither data nor learning rate need to know. Several
-        ranks wait for each other in a step; one of them cannot begin it anew.
+        A step has the same clips and the same objective as before, so neither data nor learning rate need to know.
+        Several ranks wait for each other in a step; one of them cannot begin it anew. Nor can a step that accumulates
+        the gradients of several batches.
 
         Raises:
-            BatchTooLargeError: If the memory runs out again, or with several ranks.
+            BatchTooLargeError: If the memory runs out again, with several ranks, or with accumulated gradients.
         """
         try:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             return
         except torch.OutOfMemoryError as error:
             text = f"out of memory with {len(self._index)} clips a batch" + (", put through in halves" * self.halved)
-            if self.halved or self.trainer.world_size > 1 or len(self._index) < 2:
+            alone = self.trainer.world_size == 1 and self.trainer.accumulate_grad_batches == 1
+            if self.halved or not alone or len(self._index) < 2:
                 advice = "a smaller data.batch_size" + ("" if self.halved else " or model.halved: true")
                 raise BatchTooLargeError(f"{text}: go on from the last checkpoint with {advice}") from error
         # here, not in the handler: the error holds on to what filled the memory

@@ -42,10 +42,9 @@ class FineTuneModule(TrainedModule):
         freq_mask_bins: SpecAugment's greatest band, in mel bins; 0 for none.
         time_mask_frames: SpecAugment's greatest stretch, in spectrogram frames; 0 for none.
         seed: With epoch, step and rank it fixes all that is random in a step.
-        compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it. A new
-            mask ratio or batch size brings no new compilation.
-        halved: Put each training batch through the network in two halves: half the memory, about a sixth more time, the
-            same loss. A run whose memory does not suffice comes to it by itself.
+        compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it.
+        halved: Put each training batch through the network in two halves: half the memory for activations, more time,
+            and the same objective (with other random draws). A run that runs out of memory comes to it by itself.
 
     Source: the recipes of AudioMAE (arXiv:2207.06405) and MAViL (arXiv:2212.08071).
 

@@ -10,7 +10,8 @@ def begin_next_epoch(checkpoint: dict[str, Any]) -> None:
 
     Lightning would compare the count of batches with the length of the loader at hand, which may be the next epoch's
     and differ where the batch size changes, and does not count the epoch after it (2.6: a checkpoint that was written
-    in the epoch after such a resume begins that epoch anew).
+    in the epoch after such a resume begins that epoch anew). The keys are Lightning's own, which is why pyproject.toml
+    keeps it below its next version.
     """
     fit_loop = checkpoint.get("loops", {}).get("fit_loop", {})
     batches = fit_loop.get("epoch_loop.batch_progress", {})

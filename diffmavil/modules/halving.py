@@ -23,8 +23,8 @@ def in_halves(network: Callable[[Batch], T], batch: Batch) -> T:
     """What ``network`` makes of a batch, with the activations of one half of it in memory at a time.
 
     Of the first half no activations are kept; the backward pass, which begins with the second half, computes them
-    again. A loss on the result is one over the whole batch, with all its negatives, and so is its gradient. It takes
-    about a sixth more time: half a forward pass.
+    again, which costs half a forward pass. A loss on the result is one over the whole batch, with all its negatives,
+    and so is its gradient. What is drawn at random is drawn for each half.
 
     Args:
         network: Gives a tensor, or a dataclass of tensors, of one row a clip.

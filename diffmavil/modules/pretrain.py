@@ -47,8 +47,8 @@ class PretrainModule(TrainedModule):
         seed: With epoch, step and rank it fixes all masks and noise of a step.
         compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it. A new
             mask ratio or batch size brings no new compilation.
-        halved: Put each training batch through the network in two halves: half the memory, about a sixth more time, the
-            same loss. A run whose memory does not suffice comes to it by itself.
+        halved: Put each training batch through the network in two halves: half the memory for activations, more time,
+            and the same objective (with other random draws). A run that runs out of memory comes to it by itself.
 
     Source: MAViL, arXiv:2212.08071, section 3.1; DiffMAViL, arXiv:2310.03937.
 
@@ -146,6 +146,11 @@ class PretrainModule(TrainedModule):
                 terms[name] = (self.intra_weight, contrast)
         return terms
 
+    @staticmethod
+    def total(terms: dict[str, tuple[float, Tensor]]) -> Tensor:
+        """The objective: the weighted sum of its terms."""
+        return torch.stack([weight * value for weight, value in terms.values()]).sum()
+
     def _contrast(self, x: Tensor, y: Tensor, temperature: float) -> Tensor:
         # in evaluation the ranks may hold different numbers of clips, or none
         return info_nce(x, y, temperature=temperature, across_ranks=self.training)
@@ -166,7 +171,7 @@ class PretrainModule(TrainedModule):
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
         terms = self.losses(self(batch))
-        loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
+        loss = self.total(terms)
         logged = {f"{stage}/{name}": value for name, (_, value) in terms.items()}
         if stage != "train":
             self.log_means({**logged, f"{stage}/{keys.LOSS}": loss}, batch)

@@ -6,8 +6,10 @@ import gc
 import weakref
 
 import torch
+from small import AUDIO_SIZE, VIDEO_SIZE, learner
 
-from diffmavil.callbacks.saved_bytes import saved_bytes
+from diffmavil.callbacks.saved_bytes import saved_bytes, saved_bytes_per_clip
+from diffmavil.modules import PretrainModule
 
 
 def test_inputs_and_outputs_are_kept_but_no_weights_and_nothing_afterwards() -> None:
@@ -23,3 +25,9 @@ def test_inputs_and_outputs_are_kept_but_no_weights_and_nothing_afterwards() -> 
     assert saved_bytes(forward, model) == 4 * (2 * 3 + 2 * 5)
     gc.collect()
     assert seen[0]() is None, "a node that holds its own output is never freed"
+
+
+def test_a_module_that_halves_its_batches_is_measured_whole() -> None:
+    whole, halved = (PretrainModule(model=learner(), halved=halved) for halved in (False, True))
+    assert saved_bytes_per_clip(halved, AUDIO_SIZE, VIDEO_SIZE) == saved_bytes_per_clip(whole, AUDIO_SIZE, VIDEO_SIZE)
+    assert halved.halved

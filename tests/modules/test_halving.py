@@ -141,3 +141,17 @@ def test_a_second_time_ends_the_run_in_one_line(made_clips: Path, tmp_path: Path
     said = "out of memory with 5 clips a batch, put through in halves: go on from .* with a smaller data.batch_size$"
     with pytest.warns(UserWarning, match="out of memory"), pytest.raises(BatchTooLargeError, match=said):
         _fit(MODULES["pretraining"](), made_clips, tmp_path, Memory(clips=2, begin=2, in_backward=False))
+
+
+class _InTheSecondOfTwo(Memory):
+    """Runs out in the batch that completes two whose gradients are accumulated."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        self.begin = 0 if batch_idx == 1 else 1_000
+
+
+def test_accumulated_gradients_are_not_lost_but_end_the_run(made_clips: Path, tmp_path: Path) -> None:
+    memory = _InTheSecondOfTwo(clips=3, begin=0, in_backward=False)
+    run = trainer(tmp_path, accumulate_grad_batches=2, callbacks=[memory])
+    with pytest.raises(BatchTooLargeError, match="smaller data.batch_size or model.halved: true"):
+        run.fit(MODULES["pretraining"](), made_data(made_clips))
