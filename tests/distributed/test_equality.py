@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,19 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return {case: train(case, folder, epochs=2) for case in CASES}
 
 
+def norm(values: Iterable[Tensor]) -> Tensor:
+    return torch.stack([value.norm() for value in values]).norm()
+
+
 def assert_close(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """To 1e-5 of the norm, of all parameters together and of each; rounding is 1e-6 of the first, 2e-6 of the second."""
     assert got.keys() == wanted.keys()
-    for name, value in wanted.items():
-        assert torch.allclose(got[name], value, rtol=1e-5, atol=1e-5), f"{name}: {(got[name] - value).abs().max()}"
+    errors = {name: got[name] - value for name, value in wanted.items()}
+    whole = norm(wanted.values())
+    assert norm(errors.values()) <= 1e-5 * whole
+    for name, error in errors.items():
+        own = wanted[name].norm().clamp(min=1e-5 * whole)  # a gradient can be nothing but rounding
+        assert error.norm() <= 1e-5 * own, f"{name}: {error.norm() / own}"
 
 
 def mean_losses(ranks: list[Results], run: str) -> Tensor:
@@ -66,8 +76,8 @@ def test_loss_and_gradients_are_those_of_one_process(
     for rank in ranks:
         assert_close(rank[run]["gradients"], alone[case]["gradients"])
         assert_close(rank[run]["clipped"], alone[case]["clipped"])
-    norms = [torch.stack([g.norm() for g in alone[case][k].values()]).norm() for k in ("gradients", "clipped")]
-    assert norms[0] > 0.1 and abs(norms[1] - 0.01) < 1e-5, "there was something to clip"
+    before, after = (norm(alone[case][name].values()) for name in ("gradients", "clipped"))
+    assert before > 0.1 and abs(after - 0.01) < 1e-5, "there was something to clip"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
