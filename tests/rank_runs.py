@@ -28,6 +28,8 @@ from diffmavil.modules import FineTuneModule, PretrainModule
 from diffmavil.types import Batch
 
 WORLD, CLIPS, STEPS, CLASSES = 2, 6, 2, 3
+HELD_OUT = [14, 1]
+"""Clips of the batches to validate with, all ranks together; the second rank has none of the last."""
 AUDIO_FRAMES, VIDEO_FRAMES = [48, 20, 48, 17, 48, 33] * 3, [4, 1, 4, 4, 4, 2] * 3
 """Frames of the clips with padding: those of the first rank have none."""
 
@@ -35,9 +37,9 @@ AUDIO_FRAMES, VIDEO_FRAMES = [48, 20, 48, 17, 48, 33] * 3, [4, 1, 4, 4, 4, 2] * 
 class RowsOfWhole(TorchFunctionMode):
     """Draws as one process does for the clips of all ranks, and gives out this rank's rows."""
 
-    def __init__(self, rank: int, world: int) -> None:
+    def __init__(self, clips: int, rank: int, world: int) -> None:
         super().__init__()
-        self.rank, self.world = rank, world
+        self.clips, self.rank, self.world = clips, rank, world
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -49,7 +51,7 @@ class RowsOfWhole(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _rows(self, func: Any, bounds: Any, shape: Any, kwargs: Any) -> Tensor:
-        drawn: Tensor = func(*bounds, (shape[0] * self.world, *shape[1:]), **kwargs)
+        drawn: Tensor = func(*bounds, (self.clips, *shape[1:]), **kwargs)
         return drawn[self.rank :: self.world]
 
 
@@ -60,9 +62,13 @@ class Comparable(L.LightningModule):
         torch.manual_seed(1000 * (epoch + 1) + batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        with RowsOfWhole(self.global_rank, self.trainer.world_size):
+        with RowsOfWhole(CLIPS, self.global_rank, self.trainer.world_size):
             loss: Tensor = super().training_step(batch, batch_idx)
         return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        with RowsOfWhole(HELD_OUT[batch_idx], self.global_rank, self.trainer.world_size):
+            super().validation_step(batch, batch_idx)
 
 
 class Pretraining(Comparable, PretrainModule):
@@ -209,7 +215,7 @@ def train(
         gradient_clip_val=0.01,
     )
     module = make()
-    held_out = batches(rank, world, padded=padded, sizes=[14, 1])  # the second rank has no clip of the last
+    held_out = batches(rank, world, padded=padded, sizes=HELD_OUT)
     run.fit(
         module,
         batches(rank, world, padded=padded, sizes=[CLIPS] * STEPS),
