@@ -1,4 +1,4 @@
-"""The command with two processes: how it is started, what it survives and what it does not."""
+"""The command with two processes, also as of two machines: how it is started, what it survives and what it does not."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,41 @@ class Sleeper(Callback):
 """
 
 LAUNCHER = [sys.executable, "-m", "diffmavil"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "diffmavil"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+STANDALONE = [*TORCHRUN, "--standalone", "--nproc_per_node", "2", "-m", "diffmavil"]
+DDP = ["--trainer.strategy", "ddp"]
+NODES = [*DDP, "--trainer.num_nodes", "2", "--trainer.devices", "1"]
+FSDP = [
+    *("--config", "trainer/fsdp.yaml", "--trainer.strategy.data_parallel_size", "2"),
+    *("--trainer.precision", "bf16-mixed", "--trainer.gradient_clip_val", "1.0"),
+]
+Start = tuple[list[str], dict[str, str]]
+"""A command that someone types, or srun, and its variables."""
+
+
+def one_machine(port: str) -> list[Start]:
+    return [(LAUNCHER, {"MASTER_PORT": port})]
+
+
+def torchrun_on_two_machines(port: str) -> list[Start]:
+    master = ["--master_addr", "127.0.0.1", "--master_port", port]
+    command = [*TORCHRUN, "--nnodes", "2", "--nproc_per_node", "1", *master]
+    return [([*command, "--node_rank", str(node), "-m", "diffmavil"], {}) for node in range(2)]
+
+
+def srun_on_two_machines(port: str) -> list[Start]:
+    """Two processes with the variables that srun sets for one task on each of two machines."""
+    job = {
+        "MASTER_PORT": port,
+        "SLURM_JOB_ID": "1234",
+        "SLURM_JOB_NAME": "pretrain",
+        "SLURM_NODELIST": "localhost",
+        "SLURM_NNODES": "2",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_LOCALID": "0",
+    }
+    return [(LAUNCHER, {**job, "SLURM_NODEID": str(node), "SLURM_PROCID": str(node)}) for node in range(2)]
 
 
 @pytest.fixture
@@ -91,12 +126,12 @@ def folder(tmp_path: Path, made_clips: Path) -> Path:
 
 
 @contextmanager
-def started(folder: Path, command: list[str], *args: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, command: list[str], *args: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A run; where it has not ended in the end, whoever started processes is asked to end them."""
     with subprocess.Popen(
         [*command, "fit", "--config", "mine.yaml", *args],
         cwd=folder,
-        env=environment(MASTER_PORT=free_port()),
+        env=environment(**variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -110,19 +145,21 @@ def started(folder: Path, command: list[str], *args: str) -> Iterator[subprocess
             process.kill()
 
 
-FSDP = [
-    *("--config", "trainer/fsdp.yaml", "--trainer.strategy.data_parallel_size", "2"),
-    *("--trainer.precision", "bf16-mixed", "--trainer.gradient_clip_val", "1.0"),
-]
-
-
 @pytest.mark.parametrize(
-    ("command", "args"), [(TORCHRUN, ["--trainer.strategy", "ddp"]), (LAUNCHER, FSDP)], ids=["torchrun, ddp", "fsdp"]
+    ("starts", "args"),
+    [(torchrun_on_two_machines, NODES), (srun_on_two_machines, NODES), (one_machine, FSDP)],
+    ids=["torchrun, two machines, ddp", "srun, two machines, ddp", "fsdp"],
 )
-def test_a_run_with_broken_files_ends_well(folder: Path, command: list[str], args: list[str]) -> None:
-    with started(folder, command, *args) as process:
-        output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
+def test_a_run_with_broken_files_ends_well(folder: Path, starts: Callable[[str], list[Start]], args: list[str]) -> None:
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(started(folder, command, *args, **variables))
+            for command, variables in starts(free_port())
+        ]
+        with ThreadPoolExecutor() as threads:  # no process waits for its output to be read
+            outputs = threads.map(lambda process: process.communicate(timeout=200)[0], processes)
+            output = "".join(outputs)
+    assert all(process.returncode == 0 for process in processes), output
     assert "find_unused_parameters" not in output and "Traceback" not in output, output
     run = folder / "run"
     cost = yaml.safe_load((run / "compute.json").read_text())
@@ -138,13 +175,13 @@ def test_a_run_with_broken_files_ends_well(folder: Path, command: list[str], arg
 
 @pytest.mark.parametrize(
     ("command", "killed"),
-    [(LAUNCHER, 0), (LAUNCHER, 1), (TORCHRUN, 1)],
+    [(LAUNCHER, 0), (LAUNCHER, 1), (STANDALONE, 1)],
     ids=["the first of Lightning's", "the second of Lightning's", "one of torchrun's"],
 )
 def test_a_rank_that_dies_ends_the_run(folder: Path, command: list[str], killed: int) -> None:
     sleeper = ["--trainer.callbacks+=sleeper.Sleeper", f"--trainer.callbacks.but={killed}"]
     files = [folder / f"{rank}.pid" for rank in range(2)]
-    with started(folder, command, "--trainer.strategy", "ddp", *sleeper) as process:
+    with started(folder, command, *DDP, *sleeper, MASTER_PORT=free_port()) as process:
         try:
             deadline = time.monotonic() + 100
             while not all(file.exists() for file in files):
