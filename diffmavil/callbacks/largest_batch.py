@@ -9,13 +9,13 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch.distributed.tensor import DTensor
 
 from diffmavil.callbacks.adaptive_batch_size import AdaptiveBatchSize
 from diffmavil.callbacks.mask_ratio_curriculum import MaskRatioCurriculum
 from diffmavil.callbacks.saved_bytes import noise_batch
 from diffmavil.data import ClipDataModule
 from diffmavil.modules import PretrainModule
+from diffmavil.modules.sharding import is_sharded
 
 
 def largest_that_fits(fits: Callable[[int], bool], most: int) -> int:
@@ -84,7 +84,7 @@ class LargestBatch(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(pl_module, PretrainModule) or not isinstance(data, ClipDataModule):
             raise ValueError("LargestBatch needs a PretrainModule and a ClipDataModule")
-        if any(isinstance(weight, DTensor) for weight in pl_module.parameters()):
+        if is_sharded(pl_module):
             raise ValueError("LargestBatch needs whole weights in each process: use another strategy, or a batch_size")
         if self.found is None:
             if pl_module.device.type != "cuda":

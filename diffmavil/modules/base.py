@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -9,7 +10,6 @@ from typing import Any, Final, TypeVar
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
@@ -19,7 +19,8 @@ from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.modules.full_epoch import begin_next_epoch
 from diffmavil.modules.halving import BatchTooLargeError, in_halves
-from diffmavil.modules.sharding import shard
+from diffmavil.modules.sharding import is_sharded, shard
+from diffmavil.ops.distributed import several_ranks
 from diffmavil.optim import number_by_model
 from diffmavil.schedules import warmup_cosine
 from diffmavil.types import Batch
@@ -142,9 +143,27 @@ class TrainedModule(L.LightningModule, ABC):
         stop_where_not_finite(self, loss, self._index)
 
     def put_through(self, network: Callable[[Batch], T], batch: Batch) -> T:
-        """What a network makes of a batch; in training in two halves, where memory needs it."""
-        halves = self.halved and torch.is_grad_enabled() and len(batch.index) > 1
-        return in_halves(network, batch) if halves else network(batch)
+        """What a network makes of a batch; in training in two halves, where memory needs it.
+
+        Of several ranks each finds out for itself: none waits for another in a forward pass, unless it is sharded.
+        """
+        divisible = torch.is_grad_enabled() and len(batch.index) > 1
+        if divisible and not self.halved and several_ranks() and not is_sharded(self):
+            try:
+                return network(batch)
+            except torch.OutOfMemoryError:
+                pass  # the error holds on to what filled the memory until here
+            self._halve_from_here_on()
+        return in_halves(network, batch) if divisible and self.halved else network(batch)
+
+    def _halve_from_here_on(self) -> None:
+        torch.cuda.empty_cache()
+        where = f"with {len(self._index)} clips a batch on rank {self.global_rank}"
+        warnings.warn(
+            f"out of memory {where}: from here on each batch is put through the network in two halves, which is slower",
+            stacklevel=2,
+        )
+        self.halved = True
 
     def optimizer_step(
         self,
@@ -156,8 +175,8 @@ class TrainedModule(L.LightningModule, ABC):
         """Compute a step and take it. Where its memory runs out, halve the batch, once for all, and compute it again.
 
         A step has the same clips and the same objective as before, so neither data nor learning rate need to know.
-        Several ranks wait for each other in a step; one of them cannot begin it anew. Nor can a step that accumulates
-        the gradients of several batches.
+        Several ranks wait for each other in the backward pass, where one of them cannot begin it anew (in the forward
+        pass it can: :meth:`put_through`). Nor can a step that accumulates the gradients of several batches.
 
         Raises:
             BatchTooLargeError: If the memory runs out again, with several ranks, or with accumulated gradients.
@@ -173,9 +192,7 @@ class TrainedModule(L.LightningModule, ABC):
                 raise BatchTooLargeError(f"{text}: go on from the last checkpoint with {advice}") from error
         # here, not in the handler: the error holds on to what filled the memory
         optimizer.zero_grad()
-        torch.cuda.empty_cache()
-        rank_zero_warn(f"{text}: from here on each batch is put through the network in two halves, which takes longer")
-        self.halved = True
+        self._halve_from_here_on()
         self.seed_step(epoch, batch_idx)
         self.optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 from diffmavil.nn.encoder import Encoder
 from diffmavil.nn.transformer import Block, CrossBlock
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether parameters are spread over the processes."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:

@@ -18,7 +18,7 @@ def gather_ranks(x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "R D"], int]:
     The gradient of every rank's loss flows back into every rank's rows. Without an initialised process group it
     returns ``x`` itself and 0. All ranks must hold the same number of rows.
     """
-    if not _several_ranks():
+    if not several_ranks():
         return x, 0
     rows = torch.cat(list(all_gather(x.contiguous())), dim=0)  # type: ignore[no-untyped-call]
     return rows, torch.distributed.get_rank() * x.shape[0]
@@ -26,7 +26,7 @@ def gather_ranks(x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "R D"], int]:
 
 def mean_over_ranks(x: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """Mean of the ranks' values, without gradient; ``x`` itself without an initialised process group."""
-    if not _several_ranks():
+    if not several_ranks():
         return x
     total = x.detach().clone()
     torch.distributed.all_reduce(total)
@@ -35,7 +35,7 @@ def mean_over_ranks(x: Float[Tensor, ""]) -> Float[Tensor, ""]:
 
 def any_rank(flag: Bool[Tensor, ""]) -> bool:
     """Whether ``flag`` is true on any rank. All ranks must ask; the answer waits for the device."""
-    if not _several_ranks():
+    if not several_ranks():
         return bool(flag)
     count = flag.int()
     torch.distributed.all_reduce(count)
@@ -44,12 +44,13 @@ def any_rank(flag: Bool[Tensor, ""]) -> bool:
 
 def gather_objects(own: T) -> list[T]:
     """What each rank has, in rank order. All ranks must ask."""
-    if not _several_ranks():
+    if not several_ranks():
         return [own]
     found: list[T] = [own] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(found, own)
     return found
 
 
-def _several_ranks() -> bool:
+def several_ranks() -> bool:
+    """Whether there is a process group, if only of one."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from ranks import run_ranks
 from small import batch, learner, made_data, trainer
 from torch import Tensor
 
@@ -110,7 +113,7 @@ def _fit(module: TrainedModule, made_clips: Path, folder: Path, *callbacks: L.Ca
 def test_a_run_goes_on_in_halves(name: str, in_backward: bool, made_clips: Path, tmp_path: Path) -> None:
     memory = Memory(clips=3, begin=2, in_backward=in_backward)
     module = MODULES[name]()
-    with pytest.warns(UserWarning, match="out of memory with 5 clips a batch: from here on") as warned:
+    with pytest.warns(UserWarning, match="out of memory with 5 clips a batch on rank 0: from here on") as warned:
         run = _fit(module, made_clips, tmp_path, memory)
     assert len([w for w in warned if "out of memory" in str(w.message)]) == 1
     assert run.global_step == 12
@@ -155,3 +158,40 @@ def test_accumulated_gradients_are_not_lost_but_end_the_run(made_clips: Path, tm
     run = trainer(tmp_path, accumulate_grad_batches=2, callbacks=[memory])
     with pytest.raises(BatchTooLargeError, match="smaller data.batch_size or model.halved: true"):
         run.fit(MODULES["pretraining"](), made_data(made_clips))
+
+
+class _OnTheSecondRank(Memory):
+    """One process has less memory than the other."""
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.global_rank == 1:
+            super().on_fit_start(trainer, pl_module)
+
+
+def one_rank(made_clips: Path, folder: Path) -> None:
+    memory = _OnTheSecondRank(clips=3, begin=1, in_backward=False)
+    run = trainer(folder, devices=2, strategy="ddp", callbacks=[memory])
+    module = MODULES["pretraining"]()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run.fit(module, made_data(made_clips))
+    said = [str(warning.message) for warning in caught if "out of memory" in str(warning.message)]
+    result = {"steps": run.global_step, "halved": module.halved, "said": said, "weights": module.state_dict()}
+    torch.save(result, folder / f"{run.global_rank}.pt")
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_a_rank_that_runs_out_in_the_forward_pass_goes_on_in_halves(made_clips: Path, tmp_path: Path) -> None:
+    run_ranks(__file__, str(made_clips), str(tmp_path))
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert first["steps"] == second["steps"] == 6
+    assert (first["halved"], first["said"]) == (False, [])
+    (said,) = second["said"]
+    assert second["halved"] and said.startswith("out of memory with 5 clips a batch on rank 1: from here on")
+    for name, weight in first["weights"].items():
+        assert torch.equal(weight, second["weights"][name]), "the ranks are still in step"
+
+
+if __name__ == "__main__":
+    one_rank(Path(sys.argv[1]), Path(sys.argv[2]))
