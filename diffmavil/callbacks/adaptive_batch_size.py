@@ -28,7 +28,7 @@ class AdaptiveBatchSize(L.Callback):
     Args:
         constant: What a batch holds as much of in every epoch: visible ``tokens``, ``flops``, or ``memory`` (bytes that
             autograd keeps for the backward pass, measured).
-        multiple: The batch is a multiple of this, cut down.
+        multiple: The batch is a multiple of this, cut down; of ``data.batch_size``, where that is smaller.
         limit: The batch is at most this, per process.
         lr_rule: How the learning rate, chosen for ``data.batch_size``, follows the batch: none, sqrt or linear.
 
@@ -93,7 +93,7 @@ class AdaptiveBatchSize(L.Callback):
                 batch_size=data.batch_size,
                 reference_cost=costs[ratios[-1]],
                 cost=costs[pair],
-                multiple=self.multiple,
+                multiple=min(self.multiple, data.batch_size),
                 limit=self.limit if clips is None else min(self.limit, clips),
             )
             for pair in ratios

@@ -23,8 +23,8 @@ def newest_checkpoint(root: Path) -> Path | None:
     """
     checkpoints = (root / LOGS).glob("version_*/checkpoints/last*.ckpt")
     newest = max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is not None:
-        rank_zero_info(f"last checkpoint under {root}: {newest.relative_to(root)}")
+    found = "none" if newest is None else newest.relative_to(root)
+    rank_zero_info(f"last checkpoint under {root}: {found}")
     return newest
 
 
@@ -40,5 +40,7 @@ def run_of(checkpoint: Path) -> TensorBoardLogger:
         CheckpointError: If it cannot be read.
     """
     run = checkpoint.parent.parent
+    name = run.name.removeprefix("version_")
+    version = int(name) if name.isdigit() else run.name
     step = None if checkpoint.is_dir() else read_checkpoint(checkpoint).get("global_step")
-    return TensorBoardLogger(run.parent.parent, name=LOGS, version=run.name, purge_step=step)
+    return TensorBoardLogger(run.parent.parent, name=LOGS, version=version, purge_step=step)

@@ -24,7 +24,7 @@ from diffmavil.commands.cores import available_cores
 from diffmavil.commands.launcher import end_with_launcher
 from diffmavil.commands.resume import newest_checkpoint, run_of
 from diffmavil.data import ClipDataModule
-from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
+from diffmavil.models.pretrained import CheckpointError, check_shapes, read_checkpoint, weights_of
 from diffmavil.modules.base import TrainedModule
 
 
@@ -96,8 +96,9 @@ class DiffmavilCLI(LightningCLI):
         Raises:
             ConfigError: If a value is refused.
         """
-        if self.subcommand == "fit" and (last := self._last_checkpoint()) is not None:
-            kwargs["logger"] = run_of(last)
+        self._find_last_checkpoint()
+        if self.subcommand == "fit" and self.last_checkpoint is not None:
+            kwargs["logger"] = run_of(self.last_checkpoint)
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError) as error:
@@ -119,12 +120,19 @@ class DiffmavilCLI(LightningCLI):
                 rule = f"must be the number of processes {world}, got {size}"
                 raise ConfigError(f"trainer.strategy.data_parallel_size {rule}")
 
-    def _last_checkpoint(self) -> Path | None:
-        """What ``--ckpt_path last`` means, where Lightning's own logger is in use."""
+    def _find_last_checkpoint(self) -> None:
+        """Find what ``--ckpt_path last`` means, where Lightning's own logger is in use.
+
+        Raises:
+            CheckpointError: If there is nothing to measure.
+        """
+        self.last_checkpoint: Path | None = None
         config = self.config[self.subcommand]
-        if config["ckpt_path"] != "last" or config["trainer"]["logger"] not in (None, True):
-            return None
-        return newest_checkpoint(Path(config["trainer"]["default_root_dir"] or ".").absolute())
+        if config["ckpt_path"] == "last" and config["trainer"]["logger"] in (None, True):
+            root = Path(config["trainer"]["default_root_dir"] or ".").absolute()
+            self.last_checkpoint = newest_checkpoint(root)
+            if self.last_checkpoint is None and self.subcommand != "fit":
+                raise CheckpointError(f"--ckpt_path last needs a last checkpoint under {root}, got none")
 
     def before_predict(self) -> None:
         """Have the predictions written to a file."""
@@ -136,11 +144,12 @@ class DiffmavilCLI(LightningCLI):
         Private, but Lightning has no public place for it.
         """
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        if subcommand != "fit" and (last := self._last_checkpoint()) is not None:
-            kwargs["ckpt_path"] = str(last)
+        if self.last_checkpoint is not None:
+            kwargs["ckpt_path"] = str(self.last_checkpoint)
         ckpt_path = kwargs.get("ckpt_path")
-        # Lightning looks up last, best and hpc, and reads folders by shards; the modules check those.
-        if ckpt_path not in (None, "last", "best", "hpc") and not Path(ckpt_path).is_dir():
+        shards = isinstance(self.trainer.strategy, ModelParallelStrategy) and Path(ckpt_path or "").is_dir()
+        # Lightning looks up last, best and hpc, and reads folders of shards; the modules check those.
+        if ckpt_path not in (None, "last", "best", "hpc") and not shards:
             name = f"checkpoint {ckpt_path}"
             checkpoint = read_checkpoint(Path(ckpt_path))
             kind = self.model.kind() if isinstance(self.model, TrainedModule) else type(self.model).__name__
@@ -175,6 +184,9 @@ def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> Dif
         warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")
         # A test after a training writes to a folder of its own; the checkpoint callback remarks on it.
         warnings.filterwarnings("ignore", r"The dirpath has changed from")
+        # Both are what --ckpt_path last is for, and it says what it found itself.
+        warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", r".*there is no last checkpoint available")
         # Lightning recommends a product of its makers at every start.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
         return DiffmavilCLI(

@@ -58,7 +58,8 @@ class EpochSampler(Sampler[list[Request]]):
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if shuffle and len(indices) < self.batch_size * world:
-            most, clips = len(indices) // world, f"{len(indices)} training clips"
+            clips = f"{len(indices)} training clips" + (f" on {world} processes" if world > 1 else "")
+            most = len(indices) // world
             raise ValueError(f"batch_size must be at most {most} with {clips}, got {self.batch_size}")
 
     @property

@@ -153,6 +153,10 @@ def test_the_batch_never_outgrows_the_clips(made_clips: Path, tmp_path: Path) ->
     assert [step[1] for step in used.steps] == [30, 25], "30 clips to train on"
     sizes = AdaptiveBatchSize(multiple=4).sizes(_curriculum(), PretrainModule(model=learner()), data, 2, clips=30)
     assert sizes == [28, 24], "cut down to the multiple"
+    few = made_data(made_clips, batch_size=3)
+    few.setup("fit")
+    sizes = AdaptiveBatchSize(multiple=8).sizes(_curriculum(), PretrainModule(model=learner()), few, 2)
+    assert sizes[-1] == 3 and sizes[0] > 3 and sizes[0] % 3 == 0, "the last epoch's is data.batch_size"
     assert data.batch_size_of_epoch is not None and data.batch_size_of_epoch(2) == 25, "the run is taken up when done"
 
 

@@ -43,11 +43,12 @@ data:
     return ["--config", str(tmp_path / "run.yaml"), "--ckpt_path", "last"]
 
 
-@pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available", "ignore:Checkpoint directory")
 def test_the_newest_run_is_gone_on_with_and_tested(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = tmp_path / "lightning_logs"
+    assert cli.main(["test", *command]) == 2
+    assert f"needs a last checkpoint under {tmp_path}, got none" in capsys.readouterr().err
     assert cli.main(["fit", *command, "--trainer.max_steps", "4"]) == 0
     assert [run.name for run in runs.iterdir()] == ["version_0"]
 
@@ -60,6 +61,10 @@ def test_the_newest_run_is_gone_on_with_and_tested(
     assert cli.main(["fit", *command, "--data.batch_size", "6"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert "data.batch_size times the number of processes must be 5" in said and said.endswith("goes on with any")
+
+    config = (runs / "version_0" / "config.yaml").read_text()
+    assert cli.main(["fit", *command, "--model.model.size", "tiny"]) == 2
+    assert (runs / "version_0" / "config.yaml").read_text() == config, "what is refused leaves the run as it was"
 
     assert cli.main(["fit", *command]) == 0
     assert (runs / "version_0" / "checkpoints" / "epoch=1-step=12.ckpt").is_file()

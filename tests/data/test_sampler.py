@@ -129,5 +129,5 @@ def test_numbers_out_of_range() -> None:
         EpochSampler(indices=INDICES, batch_size=0, shuffle=True)
     with pytest.raises(ValueError, match=r"rank must be in \[0, 2\), got 2"):
         EpochSampler(indices=INDICES, batch_size=1, shuffle=True, rank=2, world=2)
-    with pytest.raises(ValueError, match="batch_size must be at most 26 with 53 training clips, got 27"):
+    with pytest.raises(ValueError, match="batch_size must be at most 26 with 53 training clips on 2 processes, got 27"):
         EpochSampler(indices=INDICES, batch_size=27, shuffle=True, world=2)
