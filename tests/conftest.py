@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from command_config import CONFIG, Run
 from media import SHARED
 
+from diffmavil import cli
+from diffmavil.commands import configs
 from diffmavil.commands.synth import synth
 
 
@@ -23,4 +26,29 @@ def made_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small made data set: 40 clips of 1.5 s, 30 to train on and 10 to test on, and their manifest.csv."""
     root = tmp_path_factory.mktemp("made")
     synth(out=root, clips=40, seed=3, clip_s=1.5, size_px=48, fps=8, workers=1)
+    return root
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in an empty folder with ``mine.yaml``; gives exit code, stdout and stderr."""
+    (tmp_path / "mine.yaml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+
+    def _run(*args: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main(list(args))
+        return code, *capsys.readouterr()
+
+    return _run
+
+
+@pytest.fixture
+def packaged(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packaged configs of our own."""
+    root = tmp_path_factory.mktemp("configs")
+    (root / "demo").mkdir()
+    for name, epochs in (("one.yaml", 11), ("demo/two.yaml", 22)):
+        (root / name).write_text(CONFIG.replace("max_epochs: 1", f"max_epochs: {epochs}"))
+    monkeypatch.setattr(configs, "_configs_dir", lambda: root)
     return root

@@ -36,7 +36,7 @@ class Settings:
         points: Epochs of a recipe that are timed in a round, spread over its whole curriculum.
         precision: 32-true or bf16-mixed; default: bf16-mixed on a GPU, 32-true on a CPU.
         device: cpu or cuda; default: cuda where there is one.
-        compile: Time the recipes with ``torch.compile`` too; it compiles once for each point, and at most eight times.
+        compile: Time the recipes with ``torch.compile`` too, as ``model.compile`` trains.
         profile: Say in which operations the time of a step goes.
         growth: Say how the cost of a step grows with the batch, the tokens and the visible share.
 
@@ -63,8 +63,6 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.compile and self.points > 8:
-            raise ValueError(f"points must be at most 8 with compile, got {self.points}")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device must be cpu where there is no GPU, got cuda")
 

@@ -6,6 +6,7 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import timm
 import torch
@@ -40,7 +41,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"checkpoint must be a file, got {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # mapped: a glance at a checkpoint of gigabytes does not read its weights; files of old PyTorch are no zip files
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:  # a file of anything can make the reader stumble in any way
         raise CheckpointError(f"checkpoint {path} cannot be read: it is no file of tensors") from error
     if not isinstance(content, dict):

@@ -242,7 +242,6 @@ def test_a_page_is_written_and_json_printed(
         (["--batch_size", "10000000", "--recipes", '["demo/pretrain.yaml"]'], "batch_size must be at most"),
         (["--recipes", '["pretrain.yaml", "demo/pretrain.yaml"]'], "recipes must read clips of one size"),
         (["--precision", "half"], "precision must be"),
-        (["--compile", "true", "--points", "9"], "points must be at most 8 with compile, got 9"),
     ],
 )
 def test_a_mistake_is_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
