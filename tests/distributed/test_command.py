@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -80,6 +81,9 @@ FSDP = [
     *("--config", "trainer/fsdp.yaml", "--trainer.strategy.data_parallel_size", "2"),
     *("--trainer.precision", "bf16-mixed", "--trainer.gradient_clip_val", "1.0"),
 ]
+ELASTIC = r"^[EW]\d{4} .*torch/distributed/elastic/.*$"
+"""What torchrun on one machine says, at exit code 0, where the other's, which holds the store, is gone before it."""
+
 Start = tuple[list[str], dict[str, str]]
 """A command that someone types, or srun, and its variables."""
 
@@ -160,7 +164,8 @@ def test_a_run_with_broken_files_ends_well(folder: Path, starts: Callable[[str],
             outputs = threads.map(lambda process: process.communicate(timeout=200)[0], processes)
             output = "".join(outputs)
     assert all(process.returncode == 0 for process in processes), output
-    assert "find_unused_parameters" not in output and "Traceback" not in output, output
+    ours = re.sub(ELASTIC, "", output, flags=re.MULTILINE)
+    assert "find_unused_parameters" not in ours and "Traceback" not in ours, output
     run = folder / "run"
     cost = yaml.safe_load((run / "compute.json").read_text())
     assert (cost["world_size"], cost["steps"], cost["clips"]) == (2, 4, 12)
