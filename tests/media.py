@@ -11,7 +11,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from diffmavil.data.decode import MediaFile, MediaInfo
+from diffmavil.data.decode import MediaFile
+from diffmavil.data.media import MediaInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
+from diffmavil.data.decode import MediaFile
+from diffmavil.data.media import Media
+
 SPLITS: Final = ("train", "val", "test")
 """The parts of a data set that the package knows."""
 
@@ -45,6 +48,14 @@ class ClipSource(ABC):
             class_path: my_package.MySource
             init_args: {root: ...}
     """
+
+    def open(self, clip: Clip) -> Media:
+        """Open one of the clips for reading; by default its ``path`` as a media file.
+
+        Raises:
+            MediaError: If it cannot be opened.
+        """
+        return MediaFile(clip.path)
 
     @abstractmethod
     def clips(self) -> list[Clip]:

@@ -304,6 +304,7 @@ class ClipDataModule(L.LightningDataModule):
             geometry = eval_geometry(self.image_size)
         return ClipDataset(
             clips=self.clips,
+            open=self.source.open,
             indices=indices,
             modalities=modalities,
             training=training,

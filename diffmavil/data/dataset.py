@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from diffmavil.data.clips import Clip
-from diffmavil.data.decode import MediaFile
 from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, TOO_SHORT, MediaError
+from diffmavil.data.media import Media
 from diffmavil.data.transforms import AudioTransform, Geometry
 from diffmavil.types import Modalities, RawBatch, Skip
 
@@ -51,6 +51,7 @@ class ClipDataset(Dataset[Item]):
 
     Args:
         clips: All clips of the data set.
+        open: Opens one of them; see :meth:`diffmavil.data.ClipSource.open`.
         indices: Positions of those that may take the place of an unreadable one.
         modalities: What to read.
         training: Whether windows are random and unreadable clips are replaced.
@@ -68,6 +69,7 @@ class ClipDataset(Dataset[Item]):
         self,
         *,
         clips: Sequence[Clip],
+        open: Callable[[Clip], Media],
         indices: Sequence[int],
         modalities: Modalities,
         training: bool,
@@ -81,6 +83,7 @@ class ClipDataset(Dataset[Item]):
         num_indicators: int | None = None,
     ) -> None:
         self.clips = clips
+        self.open = open
         self.indices = indices
         self.has_audio, self.has_video = modalities != "video", modalities != "audio"
         self.training = training
@@ -128,7 +131,7 @@ class ClipDataset(Dataset[Item]):
             seed = np.random.SeedSequence((self.seed, *key)).generate_state(1, np.uint64)[0]
             torch.default_generator.manual_seed(int(seed))
             places = torch.rand(2).tolist() if self.training else (0.5, 0.5)
-            with MediaFile(self.clips[index].path) as media:
+            with self.open(self.clips[index]) as media:
                 start_s, end_s = self._segment(self.clips[index], media)
                 video_s = self.num_frames / self.fps
                 window_s = self.audio.clip_s if self.has_audio else video_s
@@ -141,7 +144,7 @@ class ClipDataset(Dataset[Item]):
                     sample.frames, sample.num_frames = self._read_frames(media, start_s, end_s)
         return sample
 
-    def _segment(self, clip: Clip, media: MediaFile) -> tuple[float, float]:
+    def _segment(self, clip: Clip, media: Media) -> tuple[float, float]:
         """Start and end of the clip, within what the file has of the wanted streams."""
         wanted = [
             (self.has_audio, media.info.audio_s, NO_AUDIO),
@@ -159,7 +162,7 @@ class ClipDataset(Dataset[Item]):
             )
         return start_s, end_s
 
-    def _read_audio(self, media: MediaFile, start_s: float, end_s: float) -> tuple[Tensor, int]:
+    def _read_audio(self, media: Media, start_s: float, end_s: float) -> tuple[Tensor, int]:
         size, rate = self.audio.num_samples, self.audio.sample_rate_hz
         samples = media.audio(start_s, min(end_s - start_s, size / rate), rate)
         if len(samples) == 0:
@@ -167,7 +170,7 @@ class ClipDataset(Dataset[Item]):
         count = size if len(samples) >= self.audio.min_samples else len(samples)
         return F.pad(torch.from_numpy(samples), (0, size - len(samples))), count
 
-    def _read_frames(self, media: MediaFile, start_s: float, end_s: float) -> tuple[Tensor, int]:
+    def _read_frames(self, media: Media, start_s: float, end_s: float) -> tuple[Tensor, int]:
         times_s = [start_s + k / self.fps for k in range(self.num_frames)]
         times_s = [time_s for time_s in times_s if time_s < end_s]
         frames = self.geometry(rearrange(torch.from_numpy(media.frames(times_s)), "t h w c -> t c h w"))

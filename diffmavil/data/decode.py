@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import inf
 from types import TracebackType
 from typing import Any, Final
@@ -29,6 +28,7 @@ from diffmavil.data.errors import (
     NOT_MEDIA,
     MediaError,
 )
+from diffmavil.data.media import Media, MediaInfo, Span
 from diffmavil.data.mono import Mono
 
 _PREROLL_S: Final = 0.25
@@ -56,26 +56,8 @@ _SIGNATURES: Final = (
 _ESTIMATED_DURATION: Final = frozenset("aac ac3 amr eac3 h264 hevc loas m4v mp3 mpegvideo".split())
 """Formats that state no duration: FFmpeg guesses it from the bit rate, so the packets are read for it."""
 
-Span = tuple[float, float]
-"""Start and end in seconds."""
 
-
-@dataclass(frozen=True, slots=True)
-class MediaInfo:
-    """What a media file says about itself.
-
-    Args:
-        duration_s: Length of the file.
-        audio_s: Start and end of the sound; ``None`` without sound.
-        video_s: Start and end of the pictures; ``None`` without pictures (cover art is none).
-    """
-
-    duration_s: float
-    audio_s: Span | None
-    video_s: Span | None
-
-
-class MediaFile:
+class MediaFile(Media):
     """An open media file, for ``with``: its first audio and first video stream that can be decoded.
 
     Args:
@@ -113,9 +95,6 @@ class MediaFile:
         except BaseException:
             self._container.close()
             raise
-
-    def __enter__(self) -> MediaFile:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -155,11 +134,12 @@ class MediaFile:
         self._check_length("sound", end_s, start_s + duration_s, self.info.audio_s)
         return samples
 
-    def frames(self, times_s: Sequence[float]) -> npt.NDArray[np.uint8]:
+    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> npt.NDArray[np.uint8]:
         """Decode the pictures that are shown at some instants.
 
         Args:
             times_s: The instants, in ascending order, at least one.
+            short_side: Pixels to which the shorter side of larger pictures is brought; ``None``: all as they are.
 
         Returns:
             RGB pictures, upright, of shape (T, H, W, 3): at each instant the last one that began before or at
@@ -173,7 +153,7 @@ class MediaFile:
         pictures: list[npt.NDArray[np.uint8]] | None = None
         with _codec_errors(self.path):
             for back_s in _STEPS_BACK_S:
-                pictures = self._frames_from(times_s[0] - back_s, times_s, self.info.video_s)
+                pictures = self._frames_from(times_s[0] - back_s, times_s, self.info.video_s, short_side)
                 if pictures is not None:
                     break
         if not pictures or any(picture.shape != pictures[0].shape for picture in pictures):
@@ -181,7 +161,7 @@ class MediaFile:
         return np.stack(pictures)
 
     def _frames_from(
-        self, start_s: float, times_s: Sequence[float], span_s: Span
+        self, start_s: float, times_s: Sequence[float], span_s: Span, short_side: int | None
     ) -> list[npt.NDArray[np.uint8]] | None:
         """Decode from ``start_s`` on; ``None`` if that turns out to lie after the first instant."""
         pictures: list[npt.NDArray[np.uint8]] = []
@@ -192,20 +172,22 @@ class MediaFile:
                 return None
             count = sum(wanted_s < time_s - _ROUNDING_S for wanted_s in times_s[len(pictures) :])
             if count:
-                pictures += [self._picture(shown or frame)] * count
+                pictures += [self._picture(shown or frame, short_side)] * count
             if len(pictures) == len(times_s):
                 return pictures
             shown, shown_s = frame, time_s
         if shown is None:
             raise MediaError(self.path, CANNOT_DECODE, f"no picture at {times_s[0]:.2f} s")
         self._check_length("picture", shown_s + _length_s(self._video, shown), times_s[-1], span_s)
-        return pictures + [self._picture(shown)] * (len(times_s) - len(pictures))
+        return pictures + [self._picture(shown, short_side)] * (len(times_s) - len(pictures))
 
-    def _picture(self, frame: Any) -> npt.NDArray[np.uint8]:
+    def _picture(self, frame: Any, short_side: int | None) -> npt.NDArray[np.uint8]:
         if frame.is_corrupt:
             raise MediaError(self.path, CANNOT_DECODE, "damaged picture")
+        scale = min(1.0, (short_side or inf) / min(frame.width, frame.height))
+        width, height = round(frame.width * scale), round(frame.height * scale)
         # one thread: FFmpeg would start one a core for every picture, which costs more than the conversion
-        picture = self._to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        picture = self._to_rgb.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
         return np.rot90(picture.astype(np.uint8, copy=False), round(frame.rotation / 90))
 
     def _decode(self, stream: Any, start_s: float) -> Iterator[tuple[float, Any]]:

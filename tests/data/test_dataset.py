@@ -12,6 +12,7 @@ from media import counter_frame, counter_of, tone, write_clip, write_media
 
 from diffmavil.data import Clip
 from diffmavil.data.dataset import ClipDataset, Sample
+from diffmavil.data.decode import MediaFile
 from diffmavil.data.errors import MediaError
 from diffmavil.data.transforms import AudioTransform, eval_geometry, train_geometry
 from diffmavil.types import Modalities
@@ -46,6 +47,7 @@ def dataset(
     )
     return ClipDataset(
         clips=clips,
+        open=lambda clip: MediaFile(clip.path),
         indices=range(len(clips)),
         modalities=modalities,
         training=training,

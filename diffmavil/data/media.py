@@ -1,0 +1,83 @@
+"""What a clip is read through, whether it is a media file or part of a shard."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+Span = tuple[float, float]
+"""Start and end in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What a clip's file says about itself.
+
+    Args:
+        duration_s: Length of the file.
+        audio_s: Start and end of the sound; ``None`` without sound.
+        video_s: Start and end of the pictures; ``None`` without pictures (cover art is none).
+    """
+
+    duration_s: float
+    audio_s: Span | None
+    video_s: Span | None
+
+
+class Media(ABC):
+    """Sound and pictures of one open file, for ``with``.
+
+    Times are in seconds from the file's first instant, the same one for sound and picture.
+
+    Attributes:
+        path: The file, or where in a shard the clip is; for messages.
+        info: What there is.
+    """
+
+    path: str
+    info: MediaInfo
+
+    def __enter__(self) -> Media:
+        return self
+
+    @abstractmethod
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+
+    @abstractmethod
+    def audio(self, start_s: float, duration_s: float, sample_rate_hz: int) -> npt.NDArray[np.int16]:
+        """Decode a window of the sound: the mean of the channels, 16 bit.
+
+        Args:
+            start_s: Start of the window.
+            duration_s: Its length.
+            sample_rate_hz: Wanted sample rate.
+
+        Returns:
+            The whole window, or less where the sound ends in it.
+
+        Raises:
+            MediaError: If that cannot be had.
+        """
+
+    @abstractmethod
+    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> npt.NDArray[np.uint8]:
+        """Decode the pictures that are shown at some instants.
+
+        Args:
+            times_s: The instants, in ascending order, at least one.
+            short_side: Pixels to which the shorter side of larger pictures is brought; ``None``: all as they are.
+
+        Returns:
+            RGB pictures, upright, of shape (T, H, W, 3).
+
+        Raises:
+            MediaError: If that cannot be had.
+        """
