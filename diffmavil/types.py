@@ -47,7 +47,10 @@ class RawBatch:
         index: Position of each clip in the data module's list of clips.
         waveform: Mono audio, 16-bit, at the data module's sample rate; zeros after a clip's end.
         num_samples: Real samples of each clip.
-        frames: Pictures, RGB, 8 bit; the last one repeated after a clip's end.
+        frames: Pictures, RGB, 8 bit, those of all clips end to end: of each clip L of H x W x C, cropped but not
+            scaled, the last one repeated after the clip's end.
+        frame_sizes: Height and width of each clip's pictures; not on the device, which would have to be asked.
+        flipped: Clips whose pictures are to be mirrored.
         num_frames: Real frames of each clip.
         labels: Class ids (one label a clip), or 0/1 indicators (several labels a clip).
         skips: Clips of this batch that could not be read.
@@ -56,7 +59,9 @@ class RawBatch:
     index: Int[Tensor, " B"]
     waveform: Int16[Tensor, "B S"] | None = None
     num_samples: Int[Tensor, " B"] | None = None
-    frames: UInt8[Tensor, "B L C H W"] | None = None
+    frames: UInt8[Tensor, " V"] | None = None
+    frame_sizes: list[tuple[int, int]] | None = None
+    flipped: Bool[Tensor, " B"] | None = None
     num_frames: Int[Tensor, " B"] | None = None
     labels: Int[Tensor, " B"] | Float[Tensor, "B K"] | None = None
     skips: list[Skip] = field(default_factory=list)

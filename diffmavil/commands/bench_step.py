@@ -73,19 +73,22 @@ def noise_clips(data: ClipDataModule, clips: int) -> RawBatch:
         clips: How many.
     """
     generator = torch.Generator().manual_seed(0)
-    samples, size = data.audio_transform.num_samples, data.video_size
+    samples, (frames, height, width) = data.audio_transform.num_samples, data.video_size
     raw = RawBatch(
         index=torch.arange(clips),
         waveform=torch.randint(-(2**15), 2**15, (clips, samples), dtype=torch.int16, generator=generator),
-        frames=torch.randint(256, (clips, size[0], 3, *size[1:]), dtype=torch.uint8, generator=generator),
+        frames=torch.randint(256, (clips * frames * height * width * 3,), dtype=torch.uint8, generator=generator),
+        frame_sizes=[(height, width)] * clips,
+        flipped=torch.arange(clips) % 2 == 1,
     )
     return raw.pin_memory() if torch.cuda.is_available() else raw
 
 
 def first_clips(raw: RawBatch, clips: int) -> RawBatch:
-    """A smaller batch."""
-    assert raw.waveform is not None and raw.frames is not None
-    return replace(raw, index=raw.index[:clips], waveform=raw.waveform[:clips], frames=raw.frames[:clips])
+    """A smaller batch of :func:`noise_clips`, whose pictures are all of one size."""
+    part = {name: getattr(raw, name)[:clips] for name in ("index", "waveform", "frame_sizes", "flipped")}
+    assert raw.frames is not None
+    return replace(raw, **part, frames=raw.frames[: len(raw.frames) // len(raw.index) * clips])
 
 
 def seconds_per_clip(points: Sequence[Point], seconds: Sequence[float]) -> float:

@@ -68,7 +68,7 @@ def about_clips(module: PretrainModule, data: ClipDataModule, count: int) -> Mar
         data: The data, set up.
         count: Number of clips; there may be fewer.
     """
-    split = next(split for split in _HELD_OUT if data.split_indices[split])
+    split = next(split for split in _HELD_OUT if len(data.split_indices[split]))
     articles: list[Markup] = []
     cuda = [module.device] if module.device.type == "cuda" else []
     training = module.training

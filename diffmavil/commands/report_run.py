@@ -112,7 +112,7 @@ def _data(run: Path, data: ClipDataModule) -> Iterator[tuple[str, str]]:
             f"pixels, {data.fps:g} a second"
         ),
     )
-    splits = ", ".join(f"{len(indices)} {split}" for split, indices in data.split_indices.items() if indices)
+    splits = ", ".join(f"{len(indices)} {split}" for split, indices in data.split_indices.items() if len(indices))
     yield "Clips", splits + (f"; {len(data.classes)} classes" if data.classes else "")
     path = run / "skipped.csv"
     if path.is_file():

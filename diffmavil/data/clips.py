@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,7 @@ class Clip:
         split: ``"train"``, ``"val"`` or ``"test"``.
         labels: Names of the clip's classes.
         fold: Number of the clip's cross-validation fold, where the data set has folds.
+        row: Number by which its source finds it, where that is more than a path.
     """
 
     path: str
@@ -32,6 +34,7 @@ class Clip:
     split: str = "train"
     labels: tuple[str, ...] = ()
     fold: int | None = None
+    row: int | None = None
 
 
 class SourceError(ValueError):
@@ -57,9 +60,18 @@ class ClipSource(ABC):
         """
         return MediaFile(clip.path)
 
+    def class_names(self) -> list[str] | None:
+        """Names of all classes, in the order of their ids, where a data set has more than its clips show.
+
+        ``None``, the default: the sorted labels of the clips, each of which the train split must have.
+        """
+        return None
+
     @abstractmethod
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Iterable[Clip]:
         """List the clips, in an order that is the same at every call. Files need not be opened.
+
+        For millions of clips, yield them one by one: the data module keeps them in columns.
 
         Raises:
             ValueError: If the data set's folder or tables are not as they must be.

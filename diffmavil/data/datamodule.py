@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from diffmavil.data.clips import SPLITS, Clip, ClipSource, SourceError
+from diffmavil.data.clip_table import ClipTable
+from diffmavil.data.clips import SPLITS, ClipSource, SourceError
 from diffmavil.data.dataset import ClipDataset, Item
 from diffmavil.data.errors import MediaError
 from diffmavil.data.loader import ResumableLoader
+from diffmavil.data.order import AsListed, Balanced, Order, Positions, Shuffled, ShuffledInBlocks
 from diffmavil.data.sampler import EpochSampler
-from diffmavil.data.splits import class_names, hold_out, thin
-from diffmavil.data.transforms import AudioTransform, eval_geometry, to_batch, train_geometry
-from diffmavil.types import Batch, Modalities, RawBatch, Skip
+from diffmavil.data.skips import SkippedClips
+from diffmavil.data.splits import check_labels, hold_out, thin
+from diffmavil.data.transforms import AudioTransform, centre_crop, random_crop, to_batch
+from diffmavil.types import Batch, Modalities, RawBatch
 
 _LOG: Final = logging.getLogger(__name__)
 _SPLITS_OF_STAGE: Final = {"fit": ["train"], "validate": ["val"]}
@@ -47,17 +50,23 @@ class ClipDataModule(L.LightningDataModule):
         num_frames: Pictures of a window.
         fps: Pictures a second.
         image_size: Side of the pictures in pixels.
+        short_side: Pixels to which the shorter side of larger pictures is brought as they are decoded.
         crop_min_scale: Smallest part of the picture's area that the random crop in training keeps, in (0, 1].
         horizontal_flip: Whether training mirrors the pictures of every other clip.
         multi_label: Whether labels are 0/1 indicators of all classes instead of one class id.
         labels_per_class: Thin the train split to this many clips a class; ``None``: keep all.
+        balanced: Draw training clips by the inverse frequency of their labels, with replacement.
+        clips_per_epoch: Clips of a training epoch; ``None``: as many as there are.
+        shuffle_block: Clips that lie together (those of a shard), for shuffling by blocks where storage is far away;
+            ``None``: shuffle all alike.
+        shuffle_blocks: Blocks whose clips are shuffled together.
+        eval_windows: Most windows of a clip in evaluation, spread evenly over it; their scores are averaged.
         val_fraction: Part of the train split's files to hold out where there is no val split, in [0, 1).
         test_splits: Splits that ``test`` reads; a linear probe needs ``[train, test]``.
         on_error: What to do about a clip that cannot be read: leave it out and say so at the end, or stop.
 
     Attributes:
         clips: All clips of the source, after ``setup``.
-        classes: Sorted names of the classes; empty for clips without labels.
         split_indices: Positions in ``clips`` of the train, val and test split.
         skipped: Clips that could not be read so far, by their position.
         batch_size_of_epoch: Batch size of an epoch, where it changes over training (set by a callback).
@@ -84,10 +93,16 @@ class ClipDataModule(L.LightningDataModule):
         num_frames: int = 8,
         fps: float = 2.0,
         image_size: int = 224,
+        short_side: int = 256,
         crop_min_scale: float = 0.5,
         horizontal_flip: bool = True,
         multi_label: bool = False,
         labels_per_class: int | None = None,
+        balanced: bool = False,
+        clips_per_epoch: int | None = None,
+        shuffle_block: int | None = None,
+        shuffle_blocks: int = 16,
+        eval_windows: int = 1,
         val_fraction: float = 0.0,
         test_splits: list[str] = ["test"],  # noqa: B006 (config schema)
         on_error: Literal["skip", "raise"] = "skip",
@@ -102,6 +117,11 @@ class ClipDataModule(L.LightningDataModule):
             "num_mel_bins": (num_mel_bins, 4),
             "num_frames": (num_frames, 1),
             "image_size": (image_size, 1),
+            "short_side": (short_side, image_size),
+            "clips_per_epoch": (1 if clips_per_epoch is None else clips_per_epoch, 1),
+            "shuffle_block": (1 if shuffle_block is None else shuffle_block, 1),
+            "shuffle_blocks": (shuffle_blocks, 1),
+            "eval_windows": (eval_windows, 1),
             "labels_per_class": (1 if labels_per_class is None else labels_per_class, 1),
         }
         for name, (number, least) in at_least.items():
@@ -115,6 +135,8 @@ class ClipDataModule(L.LightningDataModule):
             raise ValueError(f"frame_shift_ms must be at least a sample at {sample_rate_hz} Hz, got {frame_shift_ms}")
         if not 0.0 < crop_min_scale <= 1.0:
             raise ValueError(f"crop_min_scale must be in (0, 1], got {crop_min_scale}")
+        if balanced and shuffle_block is not None:
+            raise ValueError(f"shuffle_block must be left out with balanced, got {shuffle_block}")
         if not 0.0 <= val_fraction < 1.0:
             raise ValueError(f"val_fraction must be in [0, 1), got {val_fraction}")
         if clip_s * 1000 < frame_shift_ms:
@@ -130,10 +152,16 @@ class ClipDataModule(L.LightningDataModule):
         self.num_frames = num_frames
         self.fps = fps
         self.image_size = image_size
+        self.short_side = short_side
         self.crop_min_scale = crop_min_scale
         self.horizontal_flip = horizontal_flip
         self.multi_label = multi_label
         self.labels_per_class = labels_per_class
+        self.balanced = balanced
+        self.clips_per_epoch = clips_per_epoch
+        self.shuffle_block = shuffle_block
+        self.shuffle_blocks = shuffle_blocks
+        self.eval_windows = eval_windows
         self.val_fraction = val_fraction
         if not test_splits or not set(test_splits) <= set(SPLITS):
             raise ValueError(f"test_splits must be some of {', '.join(SPLITS)}, got {test_splits}")
@@ -147,12 +175,10 @@ class ClipDataModule(L.LightningDataModule):
             mean=audio_mean,
             std=audio_std,
         )
-        self.clips: list[Clip] = []
-        self.classes: list[str] = []
-        self.split_indices: dict[str, list[int]] = {split: [] for split in SPLITS}
-        self.skipped: dict[int, Skip] = {}
+        self.clips = ClipTable([])
+        self.split_indices: dict[str, Positions] = {}
+        self.skipped = SkippedClips()
         self.batch_size_of_epoch: Callable[[int], int] | None = None
-        self._targets: list[tuple[int, ...]] = []
 
     def setup(self, stage: str | None = None) -> None:
         """List the clips, sort them into splits, and make sure that one of those that are needed can be read.
@@ -167,43 +193,40 @@ class ClipDataModule(L.LightningDataModule):
         """
         if not self.clips:
             try:
-                self.clips = self.source.clips()
+                classes = self.source.class_names()
+                self.clips = ClipTable(self.source.clips(), classes)
             except ValueError as error:  # from whatever a source of one's own reads with
                 raise SourceError(str(error)) from error
-            self.classes = class_names(self.clips, multi_label=self.multi_label)
-            ids = {name: k for k, name in enumerate(self.classes)}
-            if self.classes:
-                self._targets = [tuple(ids[label] for label in clip.labels) for clip in self.clips]
-            for index, clip in enumerate(self.clips):
-                self.split_indices[clip.split].append(index)
+            check_labels(self.clips, multi_label=self.multi_label, all_in_train=classes is None)
+            self.split_indices = {split: self.clips.in_split(split) for split in SPLITS}
             self._require_no_thinning_across_folds()
-            if self.val_fraction and not self.split_indices["val"]:
+            if self.val_fraction and not len(self.split_indices["val"]):
                 train, val = hold_out(self.clips, self.split_indices["train"], self.val_fraction, self.seed)
                 self.split_indices |= {"train": train, "val": val}
             if self.labels_per_class is not None:
                 train = thin(self.clips, self.split_indices["train"], self.labels_per_class, self.seed)
                 self.split_indices["train"] = train
         splits = self.test_splits if stage == "test" else _SPLITS_OF_STAGE.get(stage or "", list(SPLITS))
-        indices = [i for split in splits for i in self.split_indices[split]]
-        if not indices:
+        indices = np.concatenate([self.split_indices[split] for split in splits])
+        if not len(indices):
             names = " or ".join(splits)
             raise ValueError(f"{stage} needs clips of split {names}, got {len(self.clips)} clips but none of it")
         self._require_readable(indices)
 
     def _require_no_thinning_across_folds(self) -> None:
         """Where each fold is the test split once, no clip may be left out of all of them."""
-        if not self.split_indices["test"] and any(clip.fold is not None for clip in self.clips):
+        if not len(self.split_indices["test"]) and self.clips.has_folds:
             for name, value in (("labels_per_class", self.labels_per_class), ("val_fraction", self.val_fraction)):
                 if value:
                     raise ValueError(
                         f"{name} must be left out where all folds are tested, got {value}; set source.fold"
                     )
 
-    def _require_readable(self, indices: Sequence[int]) -> None:
+    def _require_readable(self, indices: Positions) -> None:
         """Read clips in order until one can be read."""
         dataset = self._dataset(indices, training=False, modalities=self.modalities)
         first: MediaError | None = None
-        for index in indices:
+        for index in indices.tolist():
             try:
                 dataset.read(index, (0, index))
                 return
@@ -223,9 +246,10 @@ class ClipDataModule(L.LightningDataModule):
         """Frames, height and width (pixels) of a video."""
         return self.num_frames, self.image_size, self.image_size
 
-    def class_ids(self, index: int) -> tuple[int, ...]:
-        """Class ids of a clip."""
-        return self._targets[index] if self._targets else ()
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, by class id; empty for clips without labels."""
+        return self.clips.classes
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Loader of this process's part of the trainer's current epoch (of epoch 0 without a trainer).
@@ -240,35 +264,46 @@ class ClipDataModule(L.LightningDataModule):
             if self.batch_size_of_epoch is not None and every != 1:
                 raise ValueError(f"trainer.reload_dataloaders_every_n_epochs must be 1, got {every}")
         rank, world = self._place()
-        indices = self.split_indices["train"]
         sampler = EpochSampler(
-            indices=indices,
+            order=self._training_order(),
             batch_size=self.batch_size_of_epoch or self.batch_size,
-            shuffle=True,
-            seed=self.seed,
+            training=True,
             epoch=epoch,
             rank=rank,
             world=world,
         )
-        return self._loader(self._dataset(indices, training=True, modalities=self.modalities), sampler)
+        dataset = self._dataset(self.split_indices["train"], training=True, modalities=self.modalities)
+        return self._loader(dataset, sampler)
+
+    def _training_order(self) -> Order:
+        indices, clips = self.split_indices["train"], self.clips_per_epoch
+        if self.balanced:
+            weights = self.clips.inverse_frequencies(indices)
+            return Balanced(indices, weights=weights, clips=clips, seed=self.seed)
+        if self.shuffle_block is not None:
+            blocks = self.shuffle_blocks
+            return ShuffledInBlocks(indices, block=self.shuffle_block, blocks=blocks, clips=clips, seed=self.seed)
+        return Shuffled(indices, clips=clips, seed=self.seed)
 
     def val_dataloader(self) -> DataLoader[Item] | list[DataLoader[Item]]:
         """Loader of the val split; an empty list without one."""
-        if self.split_indices["val"]:
+        if len(self.split_indices["val"]):
             return self._split_loader(self.split_indices["val"])
         warnings.filterwarnings("ignore", message="Total length of `list`")  # this is our intention
         return []
 
     def test_dataloader(self) -> DataLoader[Item]:
         """Loader of ``test_splits``, one after the other."""
-        return self._split_loader([i for split in self.test_splits for i in self.split_indices[split]])
+        return self._split_loader(np.concatenate([self.split_indices[split] for split in self.test_splits]))
 
     def predict_dataloader(self) -> DataLoader[Item]:
         """Loader of all clips."""
         warnings.filterwarnings("ignore", message="You are using a custom batch sampler")  # it drops no clips
-        return self._split_loader(range(len(self.clips)))
+        return self._split_loader(np.arange(len(self.clips)))
 
-    def eval_dataloader(self, indices: Sequence[int], *, modalities: Modalities | None = None) -> DataLoader[Item]:
+    def eval_dataloader(
+        self, indices: Sequence[int] | Positions, *, modalities: Modalities | None = None
+    ) -> DataLoader[Item]:
         """Loader of any clips, in order, with centred windows; each process reads all of them.
 
         Its batches become a model's by ``prepare``.
@@ -277,16 +312,19 @@ class ClipDataModule(L.LightningDataModule):
             indices: Positions of the clips.
             modalities: What to read, if less than the data module's.
         """
-        dataset = self._dataset(indices, training=False, modalities=modalities or self.modalities)
-        return self._loader(dataset, EpochSampler(indices=indices, batch_size=self.eval_batch_size, shuffle=False))
+        order = AsListed(indices)
+        dataset = self._dataset(order.indices, training=False, modalities=modalities or self.modalities)
+        return self._loader(dataset, EpochSampler(order=order, batch_size=self.eval_batch_size, training=False))
 
-    def _split_loader(self, indices: Sequence[int]) -> DataLoader[Item]:
+    def _split_loader(self, indices: Positions) -> DataLoader[Item]:
         rank, world = self._place()
-        sampler = EpochSampler(indices=indices, batch_size=self.eval_batch_size, shuffle=False, rank=rank, world=world)
+        sampler = EpochSampler(
+            order=AsListed(indices), batch_size=self.eval_batch_size, training=False, rank=rank, world=world
+        )
         return self._loader(self._dataset(indices, training=False, modalities=self.modalities), sampler)
 
     def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> DataLoader[Item]:
-        kind = ResumableLoader if sampler.shuffle else DataLoader
+        kind = ResumableLoader if sampler.training else DataLoader
         return kind(
             dataset,
             batch_sampler=sampler,
@@ -294,14 +332,11 @@ class ClipDataModule(L.LightningDataModule):
             collate_fn=dataset.collate,
             pin_memory=torch.cuda.is_available(),
             # a loader that lives for one epoch would only keep its processes too long
-            persistent_workers=self.num_workers > 0 and sampler.shuffle and self.batch_size_of_epoch is None,
+            persistent_workers=self.num_workers > 0 and sampler.training and self.batch_size_of_epoch is None,
         )
 
-    def _dataset(self, indices: Sequence[int], *, training: bool, modalities: Modalities) -> ClipDataset:
-        if training:
-            geometry = train_geometry(self.image_size, self.crop_min_scale, self.horizontal_flip)
-        else:
-            geometry = eval_geometry(self.image_size)
+    def _dataset(self, indices: Positions, *, training: bool, modalities: Modalities) -> ClipDataset:
+        crop = partial(random_crop, min_scale=self.crop_min_scale, flip=self.horizontal_flip)
         return ClipDataset(
             clips=self.clips,
             open=self.source.open,
@@ -312,9 +347,9 @@ class ClipDataModule(L.LightningDataModule):
             audio=self.audio_transform,
             num_frames=self.num_frames,
             fps=self.fps,
-            geometry=geometry,
-            image_size=self.image_size,
-            targets=self._targets,
+            short_side=self.short_side,
+            crop=crop if training else centre_crop,
+            windows=self.eval_windows,
             num_indicators=len(self.classes) if self.multi_label else None,
         )
 
@@ -325,7 +360,7 @@ class ClipDataModule(L.LightningDataModule):
         """Do by hand what Lightning does with a batch of a loader: note its skips, move it, transform it."""
         raw = self.on_before_batch_transfer(raw, 0)
         raw = self.transfer_batch_to_device(raw, torch.device(device), 0)
-        return to_batch(raw, self.audio_transform)
+        return to_batch(raw, self.audio_transform, self.video_size)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Note the skipped clips, and drop counts that say nothing, while they can be read for free.
@@ -338,7 +373,7 @@ class ClipDataModule(L.LightningDataModule):
         for skip in batch.skips:
             if self.on_error == "raise":
                 raise MediaError(skip.path, skip.reason, skip.detail)
-            self.skipped.setdefault(skip.index, skip)
+            self.skipped.add(skip)
         num_samples, num_frames = batch.num_samples, batch.num_frames
         if num_samples is not None and bool((num_samples == self.audio_transform.num_samples).all()):
             num_samples = None
@@ -348,16 +383,18 @@ class ClipDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Compute, on the device, what a model reads."""
-        return to_batch(batch, self.audio_transform) if isinstance(batch, RawBatch) else batch
+        if not isinstance(batch, RawBatch):
+            return batch
+        return to_batch(batch, self.audio_transform, self.video_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Clips skipped so far, for a checkpoint; of several processes it keeps those of the first."""
-        return {"skipped": [asdict(skip) for skip in self.skipped.values()]}
+        return {"skipped": self.skipped.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on from the skipped clips of a checkpoint, where its training goes on."""
         if self.trainer is not None and self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
-            self.skipped |= {skip["index"]: Skip(**skip) for skip in state_dict["skipped"]}
+            self.skipped.load(state_dict["skipped"])
 
     def teardown(self, stage: str | None = None) -> None:
         """Say how many clips were skipped and why, and list them in ``skipped.csv`` in the run's folder."""
@@ -366,17 +403,7 @@ class ClipDataModule(L.LightningDataModule):
             folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
         if not self.skipped:
             return
-        _LOG.warning(self.skip_summary())
+        _LOG.warning(self.skipped.summary(len(self.clips)))
         if folder is not None and self.trainer is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             name = "skipped.csv" if self.trainer.world_size == 1 else f"skipped_rank{self.trainer.global_rank}.csv"
-            with (folder / name).open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["path", "reason", "detail"])
-                writer.writerows([skip.path, skip.reason, skip.detail] for _, skip in sorted(self.skipped.items()))
-
-    def skip_summary(self) -> str:
-        """One line such as ``skipped 3 of 20 clips: 2 no audio track, 1 empty file``."""
-        reasons = Counter(skip.reason for skip in self.skipped.values()).most_common()
-        counts = ", ".join(f"{count} {reason}" for reason, count in reasons)
-        return f"skipped {len(self.skipped)} of {len(self.clips)} clips" + (f": {counts}" if counts else "")
+            self.skipped.write(folder / name)

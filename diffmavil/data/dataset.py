@@ -4,40 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import ceil
+from typing import Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip
 from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, TOO_SHORT, MediaError
 from diffmavil.data.media import Media
-from diffmavil.data.transforms import AudioTransform, Geometry
+from diffmavil.data.order import Positions
+from diffmavil.data.transforms import AudioTransform, Crop
 from diffmavil.types import Modalities, RawBatch, Skip
 
 Request = tuple[int, int]
 """Epoch, and position of a clip in the list of clips."""
 
 
+_MOST_CANDIDATES: Final = 1000
+"""Clips that are tried in the place of an unreadable one."""
+
+_SLIVER: Final = 0.05
+"""Share of a window that gets no window of its own when it is left over."""
+
+
 @dataclass
 class Sample:
-    """One window of one clip; the fields are those of ``RawBatch``."""
+    """One window of one clip; the fields are those of ``RawBatch``, of one row."""
 
     index: int
     waveform: Tensor | None = None
     num_samples: int = 0
-    frames: Tensor | None = None
+    frames: UInt8[Tensor, "L H W C"] | None = None
+    flipped: bool = False
     num_frames: int = 0
 
 
 @dataclass
 class Item:
-    """What a request gave: a sample or none, and the clips that failed on the way."""
+    """What a request gave: samples (in training one), and the clips that failed on the way."""
 
-    sample: Sample | None
+    samples: list[Sample]
     skips: list[Skip] = field(default_factory=list)
 
 
@@ -45,9 +57,9 @@ class ClipDataset(Dataset[Item]):
     """Windows of clips. A request is ``(epoch, index)``, and all that is random follows from it and the seed.
 
     A window is ``clip_s`` of sound, and ``num_frames / fps`` of pictures inside it: at random in training,
-    centred in evaluation. A clip that is shorter is read whole, and padded at its end: sound with zeros,
-    pictures with the last one. A clip that cannot be read is never an error: in training another one takes
-    its place, in evaluation it is left out, and both say so in the item's ``skips``.
+    centred in evaluation, or several spread evenly over a longer clip. A clip that is shorter is read whole, and
+    padded at its end: sound with zeros, pictures with the last one. A clip that cannot be read is never an error: in
+    training another one takes its place, in evaluation it is left out, and both say so in the item's ``skips``.
 
     Args:
         clips: All clips of the data set.
@@ -59,27 +71,27 @@ class ClipDataset(Dataset[Item]):
         audio: Sizes of the sound's window.
         num_frames: Pictures of a window.
         fps: Pictures a second.
-        geometry: Brings the pictures to their size.
-        image_size: That size: their side in pixels.
-        targets: Class ids of each clip; empty for data without labels.
+        short_side: Pixels to which the shorter side of larger pictures is brought.
+        crop: Chooses the part of pictures that is taken, from their height and width.
+        windows: Most windows of a clip in evaluation.
         num_indicators: Number of classes for labels as 0/1 indicators; ``None`` for one class id a clip.
     """
 
     def __init__(
         self,
         *,
-        clips: Sequence[Clip],
+        clips: ClipTable,
         open: Callable[[Clip], Media],
-        indices: Sequence[int],
+        indices: Positions,
         modalities: Modalities,
         training: bool,
         seed: int,
         audio: AudioTransform,
         num_frames: int,
         fps: float,
-        geometry: Geometry,
-        image_size: int,
-        targets: Sequence[tuple[int, ...]] = (),
+        short_side: int,
+        crop: Callable[[int, int], Crop],
+        windows: int = 1,
         num_indicators: int | None = None,
     ) -> None:
         self.clips = clips
@@ -91,9 +103,9 @@ class ClipDataset(Dataset[Item]):
         self.audio = audio
         self.num_frames = num_frames
         self.fps = fps
-        self.geometry = geometry
-        self.image_size = image_size
-        self.targets = targets
+        self.short_side = short_side
+        self.crop = crop
+        self.windows = windows
         self.num_indicators = num_indicators
 
     def __len__(self) -> int:
@@ -108,16 +120,17 @@ class ClipDataset(Dataset[Item]):
                 return Item(self.read(candidate, (epoch, index)), skips)
             except MediaError as error:
                 skips.append(Skip(candidate, error.path, error.reason, error.detail))
-        return Item(None, skips)
+        return Item([], skips)
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
         yield index
         if self.training:
-            order = np.random.default_rng((self.seed, epoch, index)).permutation(len(self.indices))
-            yield from (self.indices[k] for k in order if self.indices[k] != index)
+            most = min(len(self.indices), _MOST_CANDIDATES)
+            order = np.random.default_rng((self.seed, epoch, index)).choice(len(self.indices), most, replace=False)
+            yield from (candidate for candidate in self.indices[order].tolist() if candidate != index)
 
-    def read(self, index: int, key: Request) -> Sample:
-        """Read a window of a clip.
+    def read(self, index: int, key: Request) -> list[Sample]:
+        """Read the window of a clip, in evaluation all of its windows.
 
         Args:
             index: Position of the clip.
@@ -126,22 +139,36 @@ class ClipDataset(Dataset[Item]):
         Raises:
             MediaError: If the clip cannot be read.
         """
+        clip = self.clips[index]
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would also seed devices that no worker uses, which takes a millisecond
             seed = np.random.SeedSequence((self.seed, *key)).generate_state(1, np.uint64)[0]
             torch.default_generator.manual_seed(int(seed))
-            places = torch.rand(2).tolist() if self.training else (0.5, 0.5)
-            with self.open(self.clips[index]) as media:
-                start_s, end_s = self._segment(self.clips[index], media)
-                video_s = self.num_frames / self.fps
-                window_s = self.audio.clip_s if self.has_audio else video_s
-                start_s += places[0] * max(0.0, end_s - start_s - window_s)
-                sample = Sample(index)
-                if self.has_audio:
-                    sample.waveform, sample.num_samples = self._read_audio(media, start_s, end_s)
-                if self.has_video:
-                    start_s += places[1] * max(0.0, min(end_s - start_s, window_s) - video_s)
-                    sample.frames, sample.num_frames = self._read_frames(media, start_s, end_s)
+            with self.open(clip) as media:
+                start_s, end_s = self._segment(clip, media)
+                return [self._read_window(index, media, window_s, end_s) for window_s in self._starts_s(start_s, end_s)]
+
+    def _starts_s(self, start_s: float, end_s: float) -> list[float]:
+        """Where the windows of a segment begin."""
+        window_s = self.audio.clip_s if self.has_audio else self.num_frames / self.fps
+        spare_s = max(0.0, end_s - start_s - window_s)
+        count = min(self.windows, ceil((end_s - start_s) / window_s - _SLIVER))
+        if self.training:
+            places = torch.rand(1).tolist()
+        else:
+            places = np.linspace(0, 1, count).tolist() if count > 1 else [0.5]
+        return [start_s + place * spare_s for place in places]
+
+    def _read_window(self, index: int, media: Media, start_s: float, end_s: float) -> Sample:
+        sample = Sample(index)
+        if self.has_audio:
+            sample.waveform, sample.num_samples = self._read_audio(media, start_s, end_s)
+        if self.has_video:
+            video_s = self.num_frames / self.fps
+            if self.has_audio:  # the pictures are a part of the sound's window
+                place = float(torch.rand(())) if self.training else 0.5
+                start_s += place * max(0.0, min(end_s - start_s, self.audio.clip_s) - video_s)
+            self._read_frames(sample, media, start_s, end_s)
         return sample
 
     def _segment(self, clip: Clip, media: Media) -> tuple[float, float]:
@@ -170,16 +197,18 @@ class ClipDataset(Dataset[Item]):
         count = size if len(samples) >= self.audio.min_samples else len(samples)
         return F.pad(torch.from_numpy(samples), (0, size - len(samples))), count
 
-    def _read_frames(self, media: Media, start_s: float, end_s: float) -> tuple[Tensor, int]:
+    def _read_frames(self, sample: Sample, media: Media, start_s: float, end_s: float) -> None:
         times_s = [start_s + k / self.fps for k in range(self.num_frames)]
         times_s = [time_s for time_s in times_s if time_s < end_s]
-        frames = self.geometry(rearrange(torch.from_numpy(media.frames(times_s)), "t h w c -> t c h w"))
-        padding = frames[-1:].expand(self.num_frames - len(frames), -1, -1, -1)
-        return torch.cat([frames, padding]), len(frames)
+        pictures = torch.from_numpy(media.frames(times_s, self.short_side))
+        crop = self.crop(*pictures.shape[1:3])
+        pictures = pictures[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+        sample.frames = torch.cat([pictures, pictures[-1:].expand(self.num_frames - len(times_s), -1, -1, -1)])
+        sample.flipped, sample.num_frames = crop.flipped, len(times_s)
 
     def collate(self, items: Sequence[Item]) -> RawBatch:
         """Put the samples together; where there are none, the streams have no rows."""
-        samples = [item.sample for item in items if item.sample is not None]
+        samples = [sample for item in items for sample in item.samples]
         batch = RawBatch(index=torch.tensor([s.index for s in samples], dtype=torch.long))
         batch.skips = [skip for item in items for skip in item.skips]
         if self.has_audio:
@@ -189,11 +218,12 @@ class ClipDataset(Dataset[Item]):
             batch.num_samples = torch.tensor([s.num_samples for s in samples], dtype=torch.long)
         if self.has_video:
             frames = [s.frames for s in samples if s.frames is not None]
-            nothing = torch.empty(0, self.num_frames, 3, self.image_size, self.image_size, dtype=torch.uint8)
-            batch.frames = torch.stack(frames) if frames else nothing
+            batch.frames = torch.cat([torch.empty(0, dtype=torch.uint8), *(clip.flatten() for clip in frames)])
+            batch.frame_sizes = [(clip.shape[1], clip.shape[2]) for clip in frames]
+            batch.flipped = torch.tensor([s.flipped for s in samples], dtype=torch.bool)
             batch.num_frames = torch.tensor([s.num_frames for s in samples], dtype=torch.long)
-        if self.targets:
-            batch.labels = self._labels([self.targets[s.index] for s in samples])
+        if self.clips.classes:
+            batch.labels = self._labels([self.clips.class_ids(s.index) for s in samples])
         return batch
 
     def _labels(self, targets: list[tuple[int, ...]]) -> Tensor:

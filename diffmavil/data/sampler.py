@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-import torch
 from torch.utils.data import Sampler
 
 from diffmavil.data.dataset import Request
+from diffmavil.data.order import Order
 
 
 class EpochSampler(Sampler[list[Request]]):
     """Batches of one epoch on one rank.
 
-    In training the clips are shuffled anew in each epoch, batch k of all ranks together is piece k of that
-    order, and what does not fill a batch of all ranks is dropped. Otherwise all clips are read in order, rank
-    r taking every ``world``-th from r on; all have equally many batches, the last perhaps short or empty.
+    Batch k of all ranks together is piece k of the epoch's order; of it rank r takes every ``world``-th clip from r on.
+    In training, what does not fill a batch of all ranks is dropped. Otherwise all ranks have equally many batches, the
+    last perhaps short or empty.
 
     An epoch that was left in its middle is gone on with by :meth:`load_state_dict`: with its next batch.
 
     Args:
-        indices: Clips to read.
+        order: What an epoch reads.
         batch_size: Clips of a batch on one rank, or a function that gives it for an epoch.
-        shuffle: Whether this is for training.
-        seed: Seed of the order.
+        training: Whether this is for training.
         epoch: The epoch.
         rank: This process.
         world: Number of processes.
@@ -35,20 +34,18 @@ class EpochSampler(Sampler[list[Request]]):
     def __init__(
         self,
         *,
-        indices: Sequence[int],
+        order: Order,
         batch_size: int | Callable[[int], int],
-        shuffle: bool,
-        seed: int = 0,
+        training: bool,
         epoch: int = 0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank must be in [0, {world}), got {rank}")
-        self.indices = indices
+        self._order = order
         self._batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
+        self.training = training
         self.epoch = epoch
         self.rank = rank
         self.world = world
@@ -57,10 +54,9 @@ class EpochSampler(Sampler[list[Request]]):
         """Batches that the loader has handed out since this epoch was begun or gone on with; the loader counts."""
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if shuffle and len(indices) < self.batch_size * world:
-            clips = f"{len(indices)} training clips" + (f" on {world} processes" if world > 1 else "")
-            most = len(indices) // world
-            raise ValueError(f"batch_size must be at most {most} with {clips}, got {self.batch_size}")
+        if self.training and self._order.clips < self.batch_size * world:
+            clips = f"{order.clips} training clips" + (f" on {world} processes" if world > 1 else "")
+            raise ValueError(f"batch_size must be at most {order.clips // world} with {clips}, got {self.batch_size}")
 
     @property
     def batch_size(self) -> int:
@@ -87,7 +83,7 @@ class EpochSampler(Sampler[list[Request]]):
         batches = self._done + self.given
         if batches >= len(self):
             return {"epoch": self.epoch + 1, "batches": 0}
-        return {"epoch": self.epoch, "batches": batches, "global_batch": self._of_all, "clips": len(self.indices)}
+        return {"epoch": self.epoch, "batches": batches, "global_batch": self._of_all, "clips": self._order.clips}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go to where an epoch was left.
@@ -98,7 +94,7 @@ class EpochSampler(Sampler[list[Request]]):
         self.epoch, self._done, self.given = state_dict["epoch"], state_dict["batches"], 0
         for name, what, now in (
             ("global_batch", "data.batch_size times the number of processes", self._of_all),
-            ("clips", "the number of training clips", len(self.indices)),
+            ("clips", "the number of training clips", self._order.clips),
         ):
             if (then := state_dict.get(name, now)) != now:
                 raise ValueError(
@@ -108,17 +104,9 @@ class EpochSampler(Sampler[list[Request]]):
 
     def __len__(self) -> int:
         """Batches of the whole epoch, those before it was left among them."""
-        return len(self.indices) // self._of_all if self.shuffle else -(-len(self.indices) // self._of_all)
+        return self._order.clips // self._of_all if self.training else -(-self._order.clips // self._of_all)
 
     def __iter__(self) -> Iterator[list[Request]]:
-        order = list(self.indices)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
-            order = [order[k] for k in torch.randperm(len(order), generator=generator).tolist()]
-        mine, size = order[self.rank :: self.world], self.batch_size
+        mine, size = self._order(self.epoch)[self.rank :: self.world], self.batch_size
         for k in range(self._done, len(self)):
-            yield [(self.epoch, index) for index in mine[k * size : (k + 1) * size]]
-
-
-def _mix(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch) % 2**63
+            yield [(self.epoch, index) for index in mine[k * size : (k + 1) * size].tolist()]

@@ -1,39 +1,37 @@
-"""Which classes there are, and which clips are held out or thinned away."""
+"""Which labels serve, and which clips are held out or thinned away."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 
-from diffmavil.data.clips import Clip
+from diffmavil.data.clip_table import ClipTable
+from diffmavil.data.order import Positions
 
 
-def class_names(clips: Sequence[Clip], *, multi_label: bool) -> list[str]:
-    """Sorted names of the classes; empty for clips without labels.
+def check_labels(clips: ClipTable, *, multi_label: bool, all_in_train: bool) -> None:
+    """Refuse labels that a classifier cannot be trained on.
 
     Args:
         clips: All clips of a data set.
         multi_label: Whether a clip may have none or several labels.
+        all_in_train: Whether the train split must have every class.
 
     Raises:
         ValueError: If a clip has none or several labels but may not, or if the train split lacks a class.
     """
-    names = sorted({label for clip in clips for label in clip.labels})
-    if names and not multi_label:
-        for clip in clips:
-            if len(clip.labels) != 1:
-                rule = "a clip must have one label unless multi_label is true"
-                raise ValueError(f"{clip.path}: {rule}, got {len(clip.labels)}")
-    train = [clip for clip in clips if clip.split == "train"]
-    missing = set(names) - {label for clip in train for label in clip.labels}
-    if train and missing:
-        raise ValueError(f"every class must have clips in the train split, got none of {sorted(missing)[0]!r}")
-    return names
+    if clips.classes and not multi_label and (wrong := np.flatnonzero(clips.num_labels != 1)).size:
+        rule = "a clip must have one label unless multi_label is true"
+        clip = clips[wrong[0]]
+        raise ValueError(f"{clip.path}: {rule}, got {len(clip.labels)}")
+    train = clips.in_split("train")
+    if all_in_train and len(train) and (missing := np.flatnonzero(clips.class_counts(train) == 0)).size:
+        name = clips.classes[missing[0]]
+        raise ValueError(f"every class must have clips in the train split, got none of {name!r}")
 
 
-def hold_out(clips: Sequence[Clip], indices: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+def hold_out(clips: ClipTable, indices: Positions, fraction: float, seed: int) -> tuple[Positions, Positions]:
     """Hold out part of the files, with all of their clips, so that no file is on both sides.
 
     Args:
@@ -45,14 +43,14 @@ def hold_out(clips: Sequence[Clip], indices: Sequence[int], fraction: float, see
     Returns:
         Positions of the clips kept, and of those held out.
     """
-    paths = sorted({clips[index].path for index in indices})
+    paths_of = np.array([clips.path(index) for index in indices.tolist()])
+    paths = np.unique(paths_of)
     count = min(max(1, round(fraction * len(paths))), len(paths) - 1)
-    held = {paths[k] for k in np.random.default_rng((seed, 1)).permutation(len(paths))[:count]}
-    kept = [index for index in indices if clips[index].path not in held]
-    return kept, [index for index in indices if clips[index].path in held]
+    held = np.isin(paths_of, paths[np.random.default_rng((seed, 1)).permutation(len(paths))[:count]])
+    return indices[~held], indices[held]
 
 
-def thin(clips: Sequence[Clip], indices: Sequence[int], labels_per_class: int, seed: int) -> list[int]:
+def thin(clips: ClipTable, indices: Positions, labels_per_class: int, seed: int) -> Positions:
     """Keep that many clips of each class (all of a class that has fewer), drawn at random.
 
     Of clips with several labels, those are kept that bring one of their classes closer to its number.
@@ -66,11 +64,11 @@ def thin(clips: Sequence[Clip], indices: Sequence[int], labels_per_class: int, s
     Returns:
         Positions of the clips kept, in the order of ``indices``.
     """
-    counts: Counter[str] = Counter()
-    kept = set()
+    counts: Counter[int] = Counter()
+    kept = np.zeros(len(indices), bool)
     for k in np.random.default_rng((seed, 2)).permutation(len(indices)):
-        labels = clips[indices[k]].labels
+        labels = clips.class_ids(indices[k])
         if any(counts[label] < labels_per_class for label in labels):
             counts.update(labels)
-            kept.add(indices[k])
-    return [index for index in indices if index in kept]
+            kept[k] = True
+    return indices[kept]

@@ -1,8 +1,7 @@
-"""From what a worker sends to what a model reads: geometry in the worker, everything else on the device."""
+"""From what a worker sends to what a model reads. A worker draws and cuts out the crop; all else is on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +9,8 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int, Int16, UInt8
 from torch import Tensor
-from torchvision.transforms import v2
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional as F
 
 from diffmavil.data.fbank import count_frames, fbank, frame_samples
 from diffmavil.types import Batch, RawBatch
@@ -18,29 +18,46 @@ from diffmavil.types import Batch, RawBatch
 _IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 _IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
-Geometry = Callable[[UInt8[Tensor, "T C H W"]], UInt8[Tensor, "T C S S"]]
-"""Brings the pictures of a clip to the model's size, all alike."""
 
-
-def train_geometry(image_size: int, crop_min_scale: float, horizontal_flip: bool) -> Geometry:
-    """Random resized crop and flip, alike for all pictures of a clip; drawn from torch's global generator.
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """Which part of a clip's pictures is taken, and whether it is mirrored; alike for all of them.
 
     Args:
-        image_size: Side of the result in pixels.
-        crop_min_scale: Smallest part of the picture's area that is kept, in (0, 1].
-        horizontal_flip: Whether to mirror every other clip.
+        top: First row (pixels).
+        left: First column.
+        height: Rows.
+        width: Columns.
+        flipped: Whether left and right change places.
     """
-    steps: list[torch.nn.Module] = [v2.RandomResizedCrop(image_size, scale=(crop_min_scale, 1.0), antialias=True)]
-    if horizontal_flip:
-        steps.append(v2.RandomHorizontalFlip())
-    geometry: Geometry = v2.Compose(steps)
-    return geometry
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flipped: bool = False
 
 
-def eval_geometry(image_size: int) -> Geometry:
-    """Shorter side to ``image_size`` pixels, then the square in the centre."""
-    geometry: Geometry = v2.Compose([v2.Resize(image_size, antialias=True), v2.CenterCrop(image_size)])
-    return geometry
+def random_crop(height: int, width: int, *, min_scale: float, flip: bool) -> Crop:
+    """Part of the area, at an aspect ratio from 3/4 to 4/3; drawn from torch's global generator.
+
+    Args:
+        height: Rows of the pictures.
+        width: Their columns.
+        min_scale: Smallest part of the picture's area that is kept, in (0, 1].
+        flip: Whether to mirror every other clip.
+
+    Source: Inception, arXiv:1409.4842, section 6, as in torchvision.
+    """
+    picture = torch.empty(3, height, width, device="meta")  # torchvision asks for its size only
+    top, left, rows, columns = RandomResizedCrop.get_params(picture, scale=[min_scale, 1.0], ratio=[3 / 4, 4 / 3])
+    return Crop(top=top, left=left, height=rows, width=columns, flipped=flip and bool(torch.rand(()) < 0.5))
+
+
+def centre_crop(height: int, width: int) -> Crop:
+    """The largest square in the centre."""
+    side = min(height, width)
+    return Crop(top=(height - side) // 2, left=(width - side) // 2, height=side, width=side)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +134,43 @@ def unnormalise_frames(frames: Float[Tensor, "T C H W"]) -> Float[Tensor, "T C H
     return frames * std + mean
 
 
-def to_batch(raw: RawBatch, audio_transform: AudioTransform) -> Batch:
-    """What a model reads, on the device of ``raw``, whose counts are ``None`` where nothing is padded."""
+def resize_frames(raw: RawBatch, num_frames: int, image_size: int) -> UInt8[Tensor, "B L C S S"]:
+    """The pictures of a batch, brought to one size and mirrored, on the device of ``raw``.
+
+    Args:
+        raw: The batch; it must have pictures.
+        num_frames: L, pictures of a clip.
+        image_size: S, wanted side in pixels.
+    """
+    assert raw.frames is not None and raw.frame_sizes is not None and raw.flipped is not None
+    lengths = [num_frames * height * width * 3 for height, width in raw.frame_sizes]
+    frames = torch.split(raw.frames, lengths)
+    clips = [
+        F.resize(
+            rearrange(pixels, "(l h w c) -> l c h w", l=num_frames, h=height, w=width),
+            [image_size, image_size],
+            antialias=True,
+        )
+        for pixels, (height, width) in zip(frames, raw.frame_sizes, strict=True)
+    ]
+    if not clips:
+        return raw.frames.new_empty(0, num_frames, 3, image_size, image_size)
+    resized = torch.stack(clips)
+    return torch.where(raw.flipped[:, None, None, None, None], resized.flip(-1), resized)
+
+
+def to_batch(raw: RawBatch, audio_transform: AudioTransform, video_size: tuple[int, int, int]) -> Batch:
+    """What a model reads, on the device of ``raw``, whose counts are ``None`` where nothing is padded.
+
+    Args:
+        raw: A batch as a data worker sends it.
+        audio_transform: Makes spectrograms.
+        video_size: Frames, height and width (pixels) of a video; the last two are alike.
+    """
     batch = Batch(index=raw.index, labels=raw.labels)
     if raw.waveform is not None:
         batch.audio, batch.audio_frames = audio_transform(raw.waveform, raw.num_samples)
     if raw.frames is not None:
-        batch.video, batch.video_frames = normalise_frames(raw.frames), raw.num_frames
+        frames = resize_frames(raw, video_size[0], video_size[1])
+        batch.video, batch.video_frames = normalise_frames(frames), raw.num_frames
     return batch

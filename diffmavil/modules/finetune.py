@@ -16,6 +16,7 @@ from diffmavil.models import Classifier, MAViL
 from diffmavil.models.pretrained import MARK, CheckpointError, load_learner
 from diffmavil.modules.base import TrainedModule
 from diffmavil.nn.augment import Mixup, SpecAugment
+from diffmavil.ops.windows import first_windows, mean_of_windows
 from diffmavil.optim import parameter_groups
 from diffmavil.types import Batch, Modalities
 
@@ -171,9 +172,11 @@ class FineTuneModule(TrainedModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Probabilities ``(B, K)`` of the classes, and ``index`` ``(B,)``."""
-        scores = self(batch)
-        probabilities = scores.sigmoid() if self.multi_label else scores.softmax(-1)
-        return {"index": batch.index, "probabilities": probabilities}
+        probabilities = mean_of_windows(self._probabilities(self(batch)), batch.index)
+        return {"index": batch.index[first_windows(batch.index)], "probabilities": probabilities}
+
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        return scores.sigmoid() if self.multi_label else scores.softmax(-1)
 
     def _loss(self, scores: Tensor, batch: Batch) -> Tensor:
         assert batch.labels is not None
@@ -189,7 +192,8 @@ class FineTuneModule(TrainedModule):
         scores = self(batch)
         loss = self._loss(scores, batch)
         assert batch.labels is not None
-        metrics.update(scores.sigmoid() if self.multi_label else scores, batch.labels.long())
+        probabilities = mean_of_windows(self._probabilities(scores), batch.index)
+        metrics.update(probabilities, batch.labels[first_windows(batch.index)].long())
         self.log_means({f"{stage}/{keys.LOSS}": loss}, batch)
         self.log_dict(metrics, batch_size=len(batch.index), prog_bar=True)
 

@@ -17,6 +17,7 @@ from diffmavil.data import ClipDataModule
 from diffmavil.models import MAViL
 from diffmavil.models.pretrained import load_learner
 from diffmavil.nn.encoder import Encoder
+from diffmavil.ops.windows import first_windows, mean_of_windows
 from diffmavil.probing import linear_probe
 from diffmavil.types import Batch, Modalities
 
@@ -94,7 +95,9 @@ class LinearProbe(L.LightningModule):
         if batch.labels is None:
             raise ValueError("the clips must have labels for a probe, got none: set data.source.label_column")
         if len(batch.index):
-            self._collected.append((batch.index.cpu(), self.features(batch).float().cpu(), batch.labels.cpu()))
+            first = first_windows(batch.index)
+            features = mean_of_windows(self.features(batch).float(), batch.index)
+            self._collected.append((batch.index[first].cpu(), features.cpu(), batch.labels[first].cpu()))
 
     def on_test_epoch_end(self) -> None:
         """Fit and score, for every fold where there are folds."""

@@ -15,6 +15,7 @@ from diffmavil.models import MAViL
 from diffmavil.models.pretrained import MARK, load_vit
 from diffmavil.modules.base import TrainedModule
 from diffmavil.ops.patches import masked_mean
+from diffmavil.ops.windows import first_windows, mean_of_windows
 from diffmavil.optim import parameter_groups
 from diffmavil.types import Batch, ModelOutput
 
@@ -47,6 +48,8 @@ class PretrainModule(TrainedModule):
         seed: With epoch, step and rank it fixes all masks and noise of a step.
         compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it. A new
             mask ratio or batch size brings no new compilation.
+        num_masks: Times that a training step masks, noises and reconstructs each clip, at least 1 (repeated sampling):
+            decoding a clip, which is what starves a GPU, pays off so many times. The objective is their mean.
         halved: Put each training batch through the network in two halves: half the memory for activations, more time,
             and the same objective (with other random draws). A run that runs out of memory comes to it by itself.
 
@@ -75,12 +78,15 @@ class PretrainModule(TrainedModule):
         video_weights: str | None = None,
         seed: int = 0,
         compile: bool = False,
+        num_masks: int = 1,
         halved: bool = False,
     ) -> None:
         super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed, compile=compile, halved=halved)
         for name, ratio in (("audio_mask_ratio", audio_mask_ratio), ("video_mask_ratio", video_mask_ratio)):
             if not 0 <= ratio < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {ratio}")
+        if num_masks < 1:
+            raise ValueError(f"num_masks must be at least 1, got {num_masks}")
         for name, weight in (("inter_weight", inter_weight), ("intra_weight", intra_weight)):
             if weight < 0:
                 raise ValueError(f"{name} must be at least 0, got {weight}")
@@ -96,6 +102,7 @@ class PretrainModule(TrainedModule):
         self.inter_weight, self.inter_temperature = inter_weight, inter_temperature
         self.intra_weight, self.intra_temperature = intra_weight, intra_temperature
         self.lr, self.weight_decay = lr, weight_decay
+        self.num_masks = num_masks
         for encoder, weights in ((model.audio_encoder, audio_weights), (model.video_encoder, video_weights)):
             if weights is not None:
                 fit = load_vit(encoder, weights)
@@ -170,7 +177,11 @@ class PretrainModule(TrainedModule):
             self._step(batch, "test")
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
-        terms = self.losses(self(batch))
+        repeats = [self.losses(self(batch)) for _ in range(self.num_masks if stage == "train" else 1)]
+        terms = {
+            name: (weight, torch.stack([repeat[name][1] for repeat in repeats]).mean())
+            for name, (weight, _) in repeats[0].items()
+        }
         loss = self.total(terms)
         logged = {f"{stage}/{name}": value for name, (_, value) in terms.items()}
         if stage != "train":
@@ -183,8 +194,11 @@ class PretrainModule(TrainedModule):
         return loss
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Mean-pooled encoder outputs, nothing hidden: ``audio`` and ``video`` ``(B, D)``, and ``index`` ``(B,)``."""
-        result = {"index": batch.index}
+        """Mean-pooled encoder outputs, nothing hidden: ``audio`` and ``video`` ``(B, D)``, and ``index`` ``(B,)``.
+
+        Of a clip with several windows, the mean over them.
+        """
+        result = {"index": batch.index[first_windows(batch.index)]}
         streams = (
             ("audio", self.model.audio_encoder, batch.audio, batch.audio_frames),
             ("video", self.model.video_encoder, batch.video, batch.video_frames),
@@ -193,20 +207,20 @@ class PretrainModule(TrainedModule):
             if x is not None:
                 patches = encoder.patchify(x, num_frames)
                 tokens = encoder(patches, patches.all_ids, patches.valid)
-                result[name] = masked_mean(tokens, patches.valid)
+                result[name] = mean_of_windows(masked_mean(tokens, patches.valid), batch.index)
         return result
 
     def forward_flops(
         self, audio_size: tuple[int, int] | None, video_size: tuple[int, int, int] | None
     ) -> dict[str, int]:
-        """Forward FLOPs of one clip by part, at the ratios in force.
+        """Forward FLOPs of one training clip by part, at the ratios in force.
 
         Raises:
             ValueError: If the clips lack sound or pictures.
         """
         if audio_size is None or video_size is None:
             raise ValueError("pretraining needs clips with sound and pictures: data.modalities must be audio_video")
-        return learner_flops(
+        flops = learner_flops(
             self.model,
             audio_size=audio_size,
             video_size=video_size,
@@ -214,6 +228,7 @@ class PretrainModule(TrainedModule):
             video_mask_ratio=self.video_mask_ratio,
             num_views=self.num_views,
         )
+        return {part: self.num_masks * count for part, count in flops.items()}
 
     def on_train_start(self) -> None:
         """Let the ratios of the config stand, too; a curriculum sets them at every step."""

@@ -126,7 +126,7 @@ def broken_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_batches_without_a_trainer(clips: list[Clip]) -> None:
     data = ClipDataModule(source=ListSource(clips), **SMALL)
     data.setup()
-    assert data.classes == ["high", "low"] and data.class_ids(0) == (0,) and data.class_ids(1) == (1,)
+    assert data.classes == ["high", "low"] and data.clips.class_ids(0) == (0,) and data.clips.class_ids(1) == (1,)
     assert {split: len(indices) for split, indices in data.split_indices.items()} == {
         "train": 16,
         "val": 0,
@@ -139,7 +139,7 @@ def test_batches_without_a_trainer(clips: list[Clip]) -> None:
     assert batch.video is not None and batch.video.shape == (4, 3, 2, 32, 32)
     assert batch.audio_frames is None and batch.video_frames is None  # nothing is padded
     assert batch.labels is not None
-    assert batch.labels.tolist() == [data.class_ids(index)[0] for index in batch.index.tolist()]
+    assert batch.labels.tolist() == [data.clips.class_ids(index)[0] for index in batch.index.tolist()]
     assert [raw.index.tolist() for raw in data.test_dataloader()] == [[16, 17, 18, 19], [20, 21]]
     assert [raw.index.tolist() for raw in data.eval_dataloader([5, 3, 9])] == [[5, 3, 9]]
     assert sum(len(raw.index) for raw in data.predict_dataloader()) == 22
@@ -179,9 +179,9 @@ def test_fit_reads_another_order_in_each_epoch_and_tests_every_clip(clips: list[
     assert len(data.split_indices["val"]) == 4
     assert [epoch for epoch, _ in model.train_batches] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     epochs = [sum((ids for e, ids in model.train_batches if e == epoch), []) for epoch in range(3)]
-    assert all(sorted(epoch) == sorted(data.split_indices["train"]) for epoch in epochs)
+    assert all(sorted(epoch) == sorted(data.split_indices["train"].tolist()) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    assert model.others["val"] == data.split_indices["val"] * 3
+    assert model.others["val"] == data.split_indices["val"].tolist() * 3
     assert all(isinstance(batch, Batch) for batch in model.batches)
     trainer(tmp_path).test(model, datamodule=data, verbose=False)
     trainer(tmp_path).predict(model, datamodule=data)
@@ -211,19 +211,19 @@ def test_broken_files_are_counted_and_listed(
         run.fit(model, datamodule=data)
     assert [len(ids) for _, ids in model.train_batches] == [4] * 3 * 6
     bad = {index for index, clip in enumerate(data.clips) if "bad" in clip.path}
-    assert set(data.skipped) == bad and not bad & {index for _, ids in model.train_batches for index in ids}
-    summary = data.skip_summary()
+    assert set(data.skipped.by_index) == bad and not bad & {index for _, ids in model.train_batches for index in ids}
+    summary = data.skipped.summary(len(data.clips))
     assert summary.startswith("skipped 5 of 25 clips: ") and summary in caplog.text
     for reason in ("empty file", "not a media file", "no audio track", "no video track", "cannot be decoded"):
         assert f"1 {reason}" in summary
     with (tmp_path / "skipped.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows} == {data.clips[index].path for index in bad}
-    assert {row["reason"] for row in rows} == {skip.reason for skip in data.skipped.values()}
+    assert {row["reason"] for row in rows} == {skip.reason for skip in data.skipped.by_index.values()}
     run.save_checkpoint(tmp_path / "done.ckpt")
     resumed = ClipDataModule(source=FolderSource(root=broken_folder), **SMALL)
     trainer(tmp_path, max_epochs=3).fit(Reader(), resumed, ckpt_path=tmp_path / "done.ckpt", weights_only=True)
-    assert resumed.skipped == data.skipped
+    assert resumed.skipped.by_index == data.skipped.by_index
 
 
 def test_on_error_raise_stops_at_a_broken_file(broken_folder: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_one_modality(broken_folder: Path, tmp_path: Path) -> None:
     model = Reader()
     trainer(tmp_path, max_epochs=3).fit(model, datamodule=data)
     assert all(batch.video is None and batch.audio is not None for batch in model.batches)
-    reasons = {Path(skip.path).stem for skip in data.skipped.values()}
+    reasons = {Path(skip.path).stem for skip in data.skipped.by_index.values()}
     assert reasons == {"bad_truncated", "bad_empty", "bad_text", "bad_no_audio"}
     data = ClipDataModule(source=FolderSource(root=broken_folder), modalities="video", **SMALL)
     data.setup("fit")
@@ -346,7 +346,7 @@ def test_real_clips(shared_data: Path) -> None:
         batch = data.prepare(raw, "cpu")
         assert batch.audio_frames is None or int(batch.audio_frames.min()) >= 1
         assert batch.audio is not None and bool(batch.audio.isfinite().all())
-    assert data.skipped == {}
+    assert len(data.skipped) == 0
     esc = ClipDataModule(
         source=Esc50Source(root=shared_data / "esc10", fold=1),
         modalities="audio",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diffmavil.data.fbank import SILENCE
 from diffmavil.data.transforms import (
     AudioTransform,
-    eval_geometry,
+    Crop,
+    centre_crop,
     normalise_frames,
+    random_crop,
+    resize_frames,
     to_batch,
-    train_geometry,
     unnormalise_frames,
 )
 from diffmavil.types import RawBatch
@@ -29,40 +33,79 @@ def ramps(width: int = 64, height: int = 48) -> Tensor:
     return torch.stack([torch.stack([x, y, torch.full_like(x, 50 * t)]) for t in range(5)]).to(torch.uint8)
 
 
+def cut(pictures: Tensor, crop: Crop) -> RawBatch:
+    """A batch of one clip, as a worker sends it."""
+    pictures = pictures[:, :, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    return RawBatch(
+        index=torch.tensor([0]),
+        frames=pictures.permute(0, 2, 3, 1).flatten(),
+        frame_sizes=[(crop.height, crop.width)],
+        flipped=torch.tensor([crop.flipped]),
+    )
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_crop_and_flip_are_alike_for_all_pictures(seed: int) -> None:
     torch.manual_seed(seed)
-    result = train_geometry(16, 0.3, True)(ramps())
+    (result,) = resize_frames(cut(ramps(), random_crop(48, 64, min_scale=0.3, flip=True)), 5, 16)
     assert result.shape == (5, 3, 16, 16) and result.dtype == torch.uint8
     for t in range(1, 5):
         assert torch.equal(result[t, :2], result[0, :2])
         assert bool((result[t, 2] == 50 * t).all())
 
 
-def test_training_geometry_varies_and_keeps_the_smallest_scale() -> None:
+def test_random_crops_vary_within_their_bounds() -> None:
     torch.manual_seed(0)
-    areas, flipped = [], []
-    for _ in range(60):
-        red, green = train_geometry(16, 0.5, True)(ramps())[0, :2].float()
-        areas.append(float((red.max() - red.min()) / 4 + 4) * float((green.max() - green.min()) / 4 + 3) / 64 / 48)
-        flipped.append(bool(red[0, 0] > red[0, -1]))
-    assert 0.4 < min(areas) < 0.65 and max(areas) > 0.8
-    assert 15 < sum(flipped) < 45
-    assert not any(
-        bool(red[0, 0] > red[0, -1]) for red in (train_geometry(16, 0.5, False)(ramps())[0, 0] for _ in range(20))
-    )
+    crops = [random_crop(48, 64, min_scale=0.5, flip=True) for _ in range(300)]
+    areas = [crop.height * crop.width / 48 / 64 for crop in crops]
+    assert 0.48 < min(areas) < 0.55 and max(areas) > 0.9
+    assert all(0.7 < crop.width / crop.height < 1.4 for crop in crops)
+    assert all(0 <= crop.top <= 48 - crop.height and 0 <= crop.left <= 64 - crop.width for crop in crops)
+    assert 110 < sum(crop.flipped for crop in crops) < 190
+    assert not any(random_crop(48, 64, min_scale=0.5, flip=False).flipped for _ in range(20))
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (48, 64), (20, 10), (300, 60)])
-def test_eval_geometry_is_the_square_in_the_centre(width: int, height: int) -> None:
+def test_centre_crop_is_the_square_in_the_centre(width: int, height: int) -> None:
     x = torch.linspace(0, 255, width).expand(3, height, width)
     y = torch.linspace(0, 255, height)[:, None].expand(3, height, width)
-    result = eval_geometry(32)(torch.stack([x, y]).to(torch.uint8)).float()
+    raw = cut(torch.stack([x, y]).to(torch.uint8), centre_crop(height, width))
+    result = resize_frames(raw, 2, 32)[0].float()
     assert result.shape == (2, 3, 32, 32)
     side = min(width, height)
     for ramp, length in ((result[0, 0].mean(dim=0), width), (result[1, 0].mean(dim=1), height)):
         assert float(ramp.mean()) == pytest.approx(127.5, abs=4)
         assert float(ramp[-1] - ramp[0]) == pytest.approx(255 * side / length * 31 / 32, abs=12)
+
+
+def test_clips_of_any_size_are_scaled_as_pillow_does_and_some_mirrored() -> None:
+    sizes, pictures = [(40, 70), (64, 33), (16, 16)], []
+    for height, width in sizes:
+        grid = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.float32)
+        pictures.append(torch.nn.functional.interpolate(grid, (height, width), mode="bicubic").clamp(0, 255).byte())
+    raw = RawBatch(
+        index=torch.arange(3),
+        frames=torch.cat([clip.permute(0, 2, 3, 1).flatten() for clip in pictures]),
+        frame_sizes=sizes,
+        flipped=torch.tensor([False, True, False]),
+    )
+    result = resize_frames(raw, 2, 16)
+    for k, clip in enumerate(pictures):
+        for t in range(2):
+            image = Image.fromarray(clip[t].permute(1, 2, 0).numpy()).resize((16, 16), Image.Resampling.BILINEAR)
+            expected = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            expected = expected.flip(-1) if k == 1 else expected
+            assert int((result[k, t].int() - expected.int()).abs().max()) <= 2
+    assert resize_frames(
+        RawBatch(
+            torch.arange(0),
+            frames=torch.empty(0, dtype=torch.uint8),
+            frame_sizes=[],
+            flipped=torch.empty(0, dtype=torch.bool),
+        ),
+        2,
+        16,
+    ).shape == (0, 2, 3, 16, 16)
 
 
 def test_pictures_are_normalised_with_imagenet_statistics() -> None:
@@ -98,8 +141,9 @@ def test_sound_is_normalised_and_padding_is_silence() -> None:
 
 def test_batch_of_one_modality_or_none() -> None:
     index = torch.tensor([3])
-    batch = to_batch(RawBatch(index=index, labels=torch.tensor([1])), audio_transform())
+    batch = to_batch(RawBatch(index=index, labels=torch.tensor([1])), audio_transform(), (2, 8, 8))
     assert batch.audio is None and batch.video is None and batch.labels is not None
-    frames = torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8)
-    batch = to_batch(RawBatch(index=index, frames=frames, num_frames=torch.tensor([1])), audio_transform())
+    raw = cut(torch.zeros(2, 3, 9, 9, dtype=torch.uint8), centre_crop(9, 9))
+    raw.num_frames = torch.tensor([1])
+    batch = to_batch(raw, audio_transform(), (2, 8, 8))
     assert batch.audio is None and batch.video is not None and batch.video_frames is not None

@@ -66,7 +66,7 @@ def test_mean_average_precision_is_that_of_scikit_learn(made_clips: Path, tmp_pa
     probabilities = torch.cat([part["probabilities"] for part in parts])[data.split_indices["test"]]
     truth = torch.zeros(len(data.split_indices["test"]), 12)
     for row, index in enumerate(data.split_indices["test"]):
-        truth[row, list(data.class_ids(index))] = 1
+        truth[row, list(data.clips.class_ids(index))] = 1
     expected = average_precision_score(truth.numpy(), probabilities.numpy(), average="macro")
     assert scores["test/mAP"] == pytest.approx(expected, abs=1e-4)
 
