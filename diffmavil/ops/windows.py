@@ -16,7 +16,8 @@ def mean_of_windows(values: Float[Tensor, "W D"], index: Int[Tensor, " W"]) -> F
     """
     _, clip, counts = torch.unique_consecutive(index, return_inverse=True, return_counts=True)
     sums = values.new_zeros(len(counts), values.shape[1]).index_add(0, clip, values)
-    return sums / counts[:, None]
+    means: Tensor = sums / counts[:, None]
+    return means
 
 
 def first_windows(index: Int[Tensor, " W"]) -> Int[Tensor, " B"]:
