@@ -33,6 +33,7 @@ OWN_PARSER = {
 
 OTHER = {
     "synth": "write a made data set: .mp4 clips in which what is seen causes what is heard",
+    "prepare": "check the clips of a data set and write them into shards, which feed a training ten times as fast",
     "report": "write a page about a pretraining run: its curves, and reconstructions of held-out clips",
     "demo": "the whole of it on made clips: pretrain, probe, fine-tune, one page of results",
 }

@@ -6,6 +6,7 @@ from diffmavil.data.errors import MediaError
 from diffmavil.data.esc50 import Esc50Source
 from diffmavil.data.folder import FolderSource
 from diffmavil.data.manifest import ManifestSource
+from diffmavil.data.shards import ShardSource
 
 __all__ = [
     "Clip",
@@ -15,4 +16,5 @@ __all__ = [
     "FolderSource",
     "ManifestSource",
     "MediaError",
+    "ShardSource",
 ]

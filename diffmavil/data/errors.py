@@ -12,8 +12,29 @@ NO_AUDIO: Final = "no audio track"
 NO_VIDEO: Final = "no video track"
 CANNOT_DECODE: Final = "cannot be decoded"
 TOO_SHORT: Final = "too short"
+TOO_LONG: Final = "too long"
+SILENT: Final = "silent"
+STILL: Final = "still picture"
+APART: Final = "sound and picture apart"
+TIMED_OUT: Final = "timed out"
+CRASHED: Final = "crashed the decoder"
 
-REASONS: Final = (MISSING_FILE, CANNOT_OPEN, EMPTY_FILE, NOT_MEDIA, NO_AUDIO, NO_VIDEO, CANNOT_DECODE, TOO_SHORT)
+REASONS: Final = (
+    MISSING_FILE,
+    CANNOT_OPEN,
+    EMPTY_FILE,
+    NOT_MEDIA,
+    NO_AUDIO,
+    NO_VIDEO,
+    CANNOT_DECODE,
+    TOO_SHORT,
+    TOO_LONG,
+    SILENT,
+    STILL,
+    APART,
+    TIMED_OUT,
+    CRASHED,
+)
 """Every reason for which a clip is skipped."""
 
 

@@ -1,0 +1,193 @@
+"""``diffmavil prepare``: check the clips of a data set and write them into shards for fast reading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from diffmavil.commands.cores import available_cores
+from diffmavil.commands.prepare_pool import EncodedClip, Job, PreparingStopped, Workers, start_workers
+from diffmavil.commands.prepare_report import Report
+from diffmavil.data.audit import Audit
+from diffmavil.data.clips import Clip, ClipSource
+from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE
+from diffmavil.data.shards.index import write_index
+from diffmavil.data.shards.layout import FORMAT_VERSION, INDEX_FOLDER, SETTINGS_FILE, Stored, shard_name
+from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, read_sidecar, write_atomically
+from diffmavil.types import Modalities
+
+_STORED: Final = Stored()
+_AUDIT: Final = Audit()
+
+
+def prepare(
+    *,
+    source: ClipSource,
+    out: Path,
+    modalities: Modalities = "audio_video",
+    stored: Stored = _STORED,
+    audit: Audit = _AUDIT,
+    clips_per_shard: int = 256,
+    workers: int | None = None,
+    timeout_s: float = 60.0,
+    attempts: int = 2,
+    most_lost_in_a_row: int | None = 256,
+) -> None:
+    """Read each clip of a data set once, check it, and write what passes into shards; train from them with ShardSource.
+
+    Stop it at any time, also by kill -9 or a power cut: the same command goes on with the shards that are not whole.
+    The shards are the same, byte for byte, however often it was stopped and whatever the workers. rejected.csv names
+    every clip that is left out, and why.
+
+    Args:
+        source: Where the clips come from, such as FolderSource or ManifestSource.
+        out: Folder to write into; made if missing.
+        modalities: What a clip must have and what is stored of it.
+        stored: How sound and pictures are stored.
+        audit: What is checked beside that a clip can be read.
+        clips_per_shard: Clips of the source that a shard is made of.
+        workers: Processes to work in; every core of this process when not given.
+        timeout_s: Seconds that a clip may take; one that takes longer is rejected.
+        attempts: Times that a clip is tried that is missing, cannot be read, times out or crashes the decoder.
+        most_lost_in_a_row: So many clips one after the other that are missing or cannot be opened are no bad clips but
+            a disk that is gone, and stop the run; null: never.
+
+    Raises:
+        ValueError: If a number is outside its range, if ``out`` holds something else, or if no clip passes.
+        PreparingStopped: If the disk or the workers are gone.
+        OSError: If it cannot be written, such as on a full disk.
+    """
+    for name, value in (("clips_per_shard", clips_per_shard), ("workers", workers), ("attempts", attempts)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if timeout_s <= 0:
+        raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
+    clips = list(source.clips())
+    settings = {
+        "format_version": FORMAT_VERSION,
+        "modalities": modalities,
+        "stored": asdict(stored),
+        "audit": asdict(audit),
+        "clips_per_shard": clips_per_shard,
+        "clips": len(clips),
+        "clips_sha256": _fingerprint(clips),
+    }
+    _claim(out, settings)
+    numbers = range(-(-len(clips) // clips_per_shard))
+    todo = [number for number in numbers if read_sidecar(out, number) is None]
+    job = Job(source, modalities, stored, audit)
+    shards = _Shards(out, clips, clips_per_shard, most_lost_in_a_row)
+    if todo:
+        try:
+            with start_workers(
+                job, count=workers or available_cores(), timeout_s=timeout_s, attempts=attempts
+            ) as processes:
+                shards.write(todo, processes)
+        except KeyboardInterrupt:
+            print("\nstopped; finished shards are kept, and the same command goes on", file=sys.stderr)
+            raise
+    report = Report(clips)
+    sidecars = report.counted(_finished(out, number) for number in numbers)
+    write_index(out / INDEX_FOLDER, sidecars, classes=source.class_names(), settings=settings)
+    report.write(out)
+    if report.num_kept == 0:
+        raise ValueError(f"no clip of {len(clips)} passes: {report.lines()[1]}; see {out / 'rejected.csv'}")
+    print("\n".join(report.lines()))
+
+
+class _Shards:
+    """Writes shards from what the workers make of the clips.
+
+    Args:
+        out: Folder to write into.
+        clips: All clips.
+        clips_per_shard: Clips of the source that a shard is made of.
+        most_lost_in_a_row: So many lost clips stop the run.
+    """
+
+    def __init__(self, out: Path, clips: Sequence[Clip], clips_per_shard: int, most_lost_in_a_row: int | None) -> None:
+        self._out, self._clips, self._per_shard = out, clips, clips_per_shard
+        self._most_lost, self._lost = most_lost_in_a_row, 0
+
+    def write(self, numbers: Sequence[int], workers: Workers) -> None:
+        """Write some shards, in order."""
+        done = len(self._clips) - sum(len(self._positions(number)) for number in numbers)
+        clips = (self._clips[position] for number in numbers for position in self._positions(number))
+        outcomes = workers.encode(clips)
+        with tqdm(total=len(self._clips), initial=done, desc="prepare", unit="clip", smoothing=0.05) as bar:
+            for number in numbers:
+                writer = ShardWriter(self._out, number)
+                try:
+                    for position, outcome in zip(self._positions(number), outcomes, strict=False):
+                        if isinstance(outcome, EncodedClip):
+                            writer.add(position, outcome)
+                            self._lost = 0
+                        else:
+                            clip = self._clips[position]
+                            place = (position, clip.path, clip.start_s, clip.end_s)
+                            writer.reject(Rejection(*place, outcome.reason, outcome.detail))
+                            self._note_lost(clip, outcome.reason)
+                        bar.update()
+                    writer.finish()
+                except BaseException:
+                    writer.abandon()
+                    raise
+
+    def _positions(self, number: int) -> range:
+        """The source's positions of which a shard is made."""
+        begin = number * self._per_shard
+        return range(begin, min(begin + self._per_shard, len(self._clips)))
+
+    def _note_lost(self, clip: Clip, reason: str) -> None:
+        self._lost = self._lost + 1 if reason in (MISSING_FILE, CANNOT_OPEN) else 0
+        if self._most_lost is not None and self._lost >= self._most_lost:
+            raise PreparingStopped(
+                f"{self._lost} clips one after the other are missing or cannot be opened, the last {clip.path}; is the "
+                "disk gone? The same command goes on; --most_lost_in_a_row null goes on regardless"
+            )
+
+
+def _fingerprint(clips: Sequence[Clip]) -> str:
+    digest = hashlib.sha256()
+    for clip in clips:
+        fields = (clip.path, clip.start_s, clip.end_s, clip.split, clip.labels, clip.fold)
+        digest.update(repr(fields).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Make sure that the folder is new, or was begun with the same settings."""
+    path = out / SETTINGS_FILE
+    if not path.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"out must be a new or empty folder, or one that prepare began, got {out}")
+        write_atomically(path, json.dumps(settings, indent=1))
+        return
+    before = json.loads(path.read_text())
+    for name, value in _flat(settings).items():
+        was = _flat(before).get(name)
+        if was != value:
+            now = "another list of clips" if name.startswith("clips_sha") else f"{name} {value}"
+            began = "" if name.startswith("clips_sha") else f" {name} {was},"
+            raise ValueError(f"{out} was begun with{began or ' other clips,'} got {now}: choose another --out")
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _finished(out: Path, number: int) -> Sidecar:
+    sidecar = read_sidecar(out, number)
+    if sidecar is None:
+        raise PreparingStopped(f"{out / shard_name(number)} is not whole any more; the same command makes it again")
+    return sidecar

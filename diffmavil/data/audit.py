@@ -1,0 +1,126 @@
+"""What a clip must be to be worth training on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from diffmavil.data.errors import APART, NO_AUDIO, NO_VIDEO, SILENT, STILL, TOO_LONG, TOO_SHORT, MediaError
+from diffmavil.data.media import Span
+
+_FULL_SCALE: Final = 32768
+_BLOCK_PX: Final = 16
+_ROUNDING_S: Final = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Checks on the content of a clip; ``null`` turns one off.
+
+    Args:
+        min_clip_s: Seconds that a clip must have of each of its streams.
+        max_clip_s: Seconds that it may have; a clip is put together in memory. Cut longer files with a manifest.
+        silence_dbfs: A clip whose loudest sample is below this many decibels of full scale is silent.
+        still_levels: Where in no picture a block of 16 x 16 pixels differs from the first picture's by more than this
+            (mean over the block, in levels of 0 to 255), the picture is still.
+        apart_s: Sound and picture may begin, and end, this many seconds apart.
+
+    Raises:
+        ValueError: If a number is outside its range.
+    """
+
+    min_clip_s: float = 0.5
+    max_clip_s: float | None = 600.0
+    silence_dbfs: float | None = -60.0
+    still_levels: float | None = 2.0
+    apart_s: float | None = 0.5
+
+    def __post_init__(self) -> None:
+        if self.min_clip_s < 0:
+            raise ValueError(f"min_clip_s must be at least 0, got {self.min_clip_s}")
+        if self.max_clip_s is not None and self.max_clip_s <= self.min_clip_s:
+            raise ValueError(f"max_clip_s must be above min_clip_s = {self.min_clip_s}, got {self.max_clip_s}")
+        if self.silence_dbfs is not None and self.silence_dbfs > 0:
+            raise ValueError(f"silence_dbfs must be at most 0, got {self.silence_dbfs}")
+        for name, value in (("still_levels", self.still_levels), ("apart_s", self.apart_s)):
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
+
+    def check_spans(self, path: str, spans: dict[str, Span | None]) -> None:
+        """Check what the file says of itself, before anything is decoded.
+
+        Args:
+            path: The file.
+            spans: Start and end of the wanted streams, ``"audio"`` and ``"video"``, within the clip.
+
+        Raises:
+            MediaError: If a stream is missing, the clip too short or too long, or the streams lie apart.
+        """
+        found: list[Span] = []
+        for kind, reason in (("audio", NO_AUDIO), ("video", NO_VIDEO)):
+            span = spans.get(kind)
+            if span is not None:
+                found.append(span)
+            elif kind in spans:
+                raise MediaError(path, reason)
+        shortest_s, longest_s = min(end for _, end in found), max(end for _, end in found)
+        if shortest_s < max(self.min_clip_s - _ROUNDING_S, _ROUNDING_S):
+            raise MediaError(path, TOO_SHORT, f"{max(0.0, shortest_s):.2f} s")
+        if self.max_clip_s is not None and longest_s > self.max_clip_s + _ROUNDING_S:
+            raise MediaError(path, TOO_LONG, f"{longest_s:.2f} s")
+        for what, places_s in (("begin", [start for start, _ in found]), ("end", [end for _, end in found])):
+            if self.apart_s is not None and max(places_s) - min(places_s) > self.apart_s:
+                detail = f"sound and picture {what} at {places_s[0]:.2f} s and {places_s[1]:.2f} s"
+                raise MediaError(path, APART, detail)
+
+    def check_sound(self, path: str, samples: npt.NDArray[np.int16]) -> None:
+        """Check the sound of a clip.
+
+        Args:
+            path: The file.
+            samples: The sound, of shape (samples,).
+
+        Raises:
+            MediaError: If there is none, or if it is silent.
+        """
+        if len(samples) == 0:
+            raise MediaError(path, TOO_SHORT, "no sound")
+        if self.silence_dbfs is not None:
+            peak = max(int(samples.max()), -int(samples.min())) / _FULL_SCALE
+            if peak < 10 ** (self.silence_dbfs / 20):
+                raise MediaError(path, SILENT, f"peak {20 * np.log10(peak):.1f} dBFS" if peak else "all zeros")
+
+    def moves(self, first: npt.NDArray[np.uint8], pictures: npt.NDArray[np.uint8]) -> bool:
+        """Whether one of some pictures differs from the first one.
+
+        Args:
+            first: The clip's first picture, of shape (H, W, 3).
+            pictures: Others, of shape (T, H, W, 3).
+        """
+        if self.still_levels is None:
+            return True
+        height, width = (max(_BLOCK_PX, size - size % _BLOCK_PX) for size in first.shape[:2])
+        for picture in pictures:
+            difference = np.abs(picture[:height, :width, 1].astype(np.int32) - first[:height, :width, 1])
+            rows = np.add.reduceat(difference, range(0, difference.shape[0], _BLOCK_PX), axis=0)
+            blocks = np.add.reduceat(rows, range(0, difference.shape[1], _BLOCK_PX), axis=1)
+            if blocks.max() > self.still_levels * _BLOCK_PX**2:
+                return True
+        return False
+
+    def check_moved(self, path: str, moved: bool, count: int) -> None:
+        """Check that something moves in a clip of several pictures.
+
+        Args:
+            path: The file.
+            moved: Whether any picture differs from the first.
+            count: How many there are.
+
+        Raises:
+            MediaError: If the picture is still.
+        """
+        if count > 1 and not moved:
+            raise MediaError(path, STILL, f"{count} pictures")

@@ -1,0 +1,117 @@
+"""Reading a clip once, checking it, and making the members of a shard of it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from math import ceil, inf
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import torch
+from torchvision.io import encode_jpeg
+
+from diffmavil.data.audit import Audit
+from diffmavil.data.clips import Clip
+from diffmavil.data.errors import CANNOT_DECODE, MediaError
+from diffmavil.data.media import Media, Span
+from diffmavil.data.shards.layout import Stored
+from diffmavil.types import Modalities
+
+_PICTURES_AT_ONCE: Final = 128
+"""Pictures that are held decoded; a clip with more is read in several goes."""
+
+_ROUNDING: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedClip:
+    """The members of a shard that one clip becomes.
+
+    Args:
+        about: What the clip is: the fields of ``Clip``, and its spans in seconds from its own start.
+        flac: Its sound; empty without.
+        jpegs: Its pictures; none without.
+    """
+
+    about: dict[str, Any]
+    flac: bytes
+    jpegs: list[bytes]
+
+    @property
+    def json(self) -> bytes:
+        """``about``, as a member."""
+        return json.dumps(self.about).encode()
+
+
+def encode_clip(clip: Clip, media: Media, modalities: Modalities, stored: Stored, audit: Audit) -> EncodedClip:
+    """Read a clip, check it and encode it.
+
+    Args:
+        clip: The clip.
+        media: It, open.
+        modalities: The streams that are wanted.
+        stored: How they are stored.
+        audit: What is checked.
+
+    Raises:
+        MediaError: If the clip cannot be read or does not pass.
+    """
+    start_s, end_s = clip.start_s or 0.0, inf if clip.end_s is None else clip.end_s
+    spans: dict[str, Span | None] = {}
+    if modalities != "video":
+        spans["audio"] = _within(media.info.audio_s, start_s, end_s)
+    if modalities != "audio":
+        spans["video"] = _within(media.info.video_s, start_s, end_s)
+    audit.check_spans(clip.path, spans)
+    flac, jpegs = b"", []
+    if audio_s := spans.get("audio"):
+        samples = media.audio(start_s, audio_s[1], stored.sample_rate_hz)
+        audit.check_sound(clip.path, samples)
+        flac = _flac(samples, stored.sample_rate_hz)
+    if video_s := spans.get("video"):
+        count = max(1, ceil(video_s[1] * stored.fps - _ROUNDING))
+        jpegs = _jpegs(clip.path, media, [start_s + k / stored.fps for k in range(count)], stored, audit)
+    about = {
+        **asdict(clip),
+        "duration_s": max(span[1] for span in spans.values() if span is not None),
+        "audio_s": spans.get("audio"),
+        "video_s": spans.get("video"),
+        "sample_rate_hz": stored.sample_rate_hz if flac else None,
+        "fps": stored.fps if jpegs else None,
+    }
+    del about["row"]
+    return EncodedClip(about, flac, jpegs)
+
+
+def _within(span_s: Span | None, start_s: float, end_s: float) -> Span | None:
+    """The part of a stream that is in the clip, in seconds from the clip's start."""
+    if span_s is None:
+        return None
+    end_s = max(0.0, min(span_s[1], end_s) - start_s)
+    return min(max(0.0, span_s[0] - start_s), end_s), end_s
+
+
+def _flac(samples: npt.NDArray[np.int16], sample_rate_hz: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, sample_rate_hz, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _jpegs(path: str, media: Media, times_s: list[float], stored: Stored, audit: Audit) -> list[bytes]:
+    jpegs: list[bytes] = []
+    first: npt.NDArray[np.uint8] | None = None
+    moved = False
+    for begin in range(0, len(times_s), _PICTURES_AT_ONCE):
+        pictures = media.frames(times_s[begin : begin + _PICTURES_AT_ONCE], stored.short_side)
+        first = pictures[0] if first is None else first
+        if pictures[0].shape != first.shape:
+            raise MediaError(path, CANNOT_DECODE, "the picture changes its size")
+        moved = moved or audit.moves(first, pictures)
+        for picture in torch.from_numpy(pictures).permute(0, 3, 1, 2):
+            jpegs.append(encode_jpeg(picture, stored.quality).numpy().tobytes())
+    audit.check_moved(path, moved, len(times_s))
+    return jpegs

@@ -1,0 +1,172 @@
+"""Finding any clip in a folder of shards: arrays that are mapped into memory, so that workers share them.
+
+names.json   class names, the shards' sizes, and how they were made
+clips.npy    one row of fixed size a clip
+frames.npy   size and checksum of each picture, clip after clip
+labels.npy   class ids, clip after clip
+paths.npy    the source's paths, UTF-8, clip after clip
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from diffmavil.data.clips import SPLITS, Clip
+from diffmavil.data.shards.layout import FORMAT_VERSION
+from diffmavil.data.shards.writer import Sidecar, write_atomically
+
+ROW: Final = np.dtype(
+    [
+        ("position", "<i8"),
+        ("shard", "<i4"),
+        ("offset", "<i8"),
+        ("json_size", "<u4"),
+        ("flac_size", "<u4"),
+        ("first_frame", "<i8"),
+        ("num_frames", "<u4"),
+        ("duration_s", "<f8"),
+        ("audio_s", "<f8", (2,)),
+        ("video_s", "<f8", (2,)),
+        ("split", "<i1"),
+        ("fold", "<i4"),
+        ("path_at", "<i8"),
+        ("path_size", "<u4"),
+        ("label_at", "<i8"),
+        ("num_labels", "<u4"),
+    ]
+)
+"""A clip: where it is, what it spans (seconds from its start; NaN without the stream), what it is. Fold -1: none."""
+
+FRAME: Final = np.dtype([("size", "<u4"), ("crc32", "<u4")])
+"""A picture's JPEG file."""
+
+_NAMES_FILE: Final = "names.json"
+_ROWS_AT_ONCE: Final = 4096
+
+
+def write_index(
+    folder: Path, sidecars: Iterable[Sidecar], *, classes: Sequence[str] | None, settings: dict[str, Any]
+) -> None:
+    """Write the index of finished shards.
+
+    Args:
+        folder: Where to; ``names.json`` is removed first and written last.
+        sidecars: What is in each shard.
+        classes: Names of the classes, in the order of their ids; ``None`` for the sorted labels.
+        settings: How the shards were made, for a reader.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    (folder / _NAMES_FILE).unlink(missing_ok=True)
+    rows, frames, labels, paths = bytearray(), array("I"), array("i"), bytearray()
+    ids = {name: k for k, name in enumerate(classes or ())}
+    sizes = []
+    for shard, sidecar in enumerate(sidecars):
+        sizes.append(sidecar.tar_bytes)
+        part = np.zeros(len(sidecar.clips), ROW)
+        for row, clip in zip(part, sidecar.clips, strict=True):
+            path = clip["path"].encode("utf-8", "surrogateescape")
+            for name in ("position", "offset", "json_size", "flac_size", "duration_s"):
+                row[name] = clip[name]
+            for name in ("audio_s", "video_s"):
+                row[name] = np.nan if clip[name] is None else clip[name]
+            row["shard"], row["split"] = shard, SPLITS.index(clip["split"])
+            row["fold"] = -1 if clip["fold"] is None else clip["fold"]
+            row["first_frame"], row["num_frames"] = len(frames) // 2, len(clip["frame_sizes"])
+            row["path_at"], row["path_size"] = len(paths), len(path)
+            row["label_at"], row["num_labels"] = len(labels), len(clip["labels"])
+            frames.extend(n for pair in zip(clip["frame_sizes"], clip["frame_crcs"], strict=True) for n in pair)
+            labels.extend(ids.setdefault(label, len(ids)) for label in clip["labels"])
+            paths += path
+        rows += part.tobytes()
+    names = list(ids) if classes is not None else sorted(ids)
+    by_name = {name: k for k, name in enumerate(names)}
+    renumber = np.array([by_name[name] for name in ids] or [0], np.int32)
+    arrays = {
+        "clips": np.frombuffer(rows, ROW),
+        "frames": np.frombuffer(frames, FRAME),
+        "labels": renumber[np.frombuffer(labels, np.int32)],
+        "paths": np.frombuffer(paths, np.uint8),
+    }
+    for name, values in arrays.items():
+        file = io.BytesIO()
+        np.save(file, values)
+        write_atomically(folder / f"{name}.npy", file.getvalue())
+    about = {
+        "format_version": FORMAT_VERSION,
+        "classes": names,
+        "all_classes": classes is not None,
+        "shard_bytes": sizes,
+        "lengths": {name: len(values) for name, values in arrays.items()},
+        "settings": settings,
+    }
+    write_atomically(folder / _NAMES_FILE, json.dumps(about, indent=1))
+
+
+class ShardIndex:
+    """The index of a folder of shards, mapped into memory.
+
+    Args:
+        folder: Where it is.
+
+    Raises:
+        ValueError: If it is not there, not whole, or of a later version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            names = json.loads((folder / _NAMES_FILE).read_text())
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names["lengths"]}
+        except FileNotFoundError:
+            rule = "shards must have an index; preparing has not ended, and the same `diffmavil prepare` goes on"
+            raise ValueError(f"{rule}, got none in {folder}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder}: the index is damaged; `diffmavil prepare` writes it anew ({error})") from error
+        if names["format_version"] > FORMAT_VERSION:
+            raise ValueError(
+                f"{folder}: format_version must be at most {FORMAT_VERSION}, got {names['format_version']}"
+            )
+        if any(len(values) != names["lengths"][name] for name, values in arrays.items()):
+            raise ValueError(f"{folder}: the index is damaged; `diffmavil prepare` writes it anew (lengths differ)")
+        self.classes: list[str] = names["classes"]
+        self.all_classes: bool = names["all_classes"]
+        self.shard_bytes: list[int] = names["shard_bytes"]
+        self.settings: dict[str, Any] = names["settings"]
+        self.rows: npt.NDArray[np.void] = arrays["clips"]
+        self.frames: npt.NDArray[np.void] = arrays["frames"]
+        self._labels, self._paths = arrays["labels"], arrays["paths"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def path(self, row: np.void) -> str:
+        """The source's path of a clip."""
+        return bytes(self._paths[row["path_at"] :][: row["path_size"]]).decode("utf-8", "surrogateescape")
+
+    def clips(self) -> Iterator[Clip]:
+        """The clips, in the source's order."""
+        fields = ["split", "fold", "path_at", "path_size", "label_at", "num_labels"]
+        for begin in range(0, len(self), _ROWS_AT_ONCE):
+            rows = self.rows[begin : begin + _ROWS_AT_ONCE]
+            paths_at, labels_at = int(rows["path_at"][0]), int(rows["label_at"][0])
+            paths = bytes(self._paths[paths_at : int(rows["path_at"][-1] + rows["path_size"][-1])])
+            labels = self._labels[labels_at : int(rows["label_at"][-1] + rows["num_labels"][-1])].tolist()
+            for k, (split, fold, path_at, path_size, label_at, num_labels) in enumerate(rows[fields].tolist(), begin):
+                path = paths[path_at - paths_at :][:path_size].decode("utf-8", "surrogateescape")
+                ids = labels[label_at - labels_at :][:num_labels]
+                yield Clip(
+                    path=path,
+                    split=SPLITS[split],
+                    labels=tuple(self.classes[label] for label in ids),
+                    fold=None if fold == -1 else fold,
+                    row=k,
+                )

@@ -1,0 +1,196 @@
+"""Clips of prepared shards."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from math import isnan
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import torch
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as F
+
+from diffmavil.data.clips import Clip, ClipSource
+from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, MISSING_FILE, NO_AUDIO, NO_VIDEO, MediaError
+from diffmavil.data.media import Media, MediaInfo, Span
+from diffmavil.data.shards.files import LocalFiles, ShardFiles
+from diffmavil.data.shards.index import ShardIndex
+from diffmavil.data.shards.layout import INDEX_FOLDER, Extent, clip_key, extents, shard_name
+
+_ROUNDING_S = 1e-3
+
+
+class ShardSource(ClipSource):
+    """The clips of a folder that ``diffmavil prepare`` wrote.
+
+    A clip's path is that of the file that it was made from, so that what is held out is the same as from the files.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, *, root: str | Path) -> None:
+        self.root = Path(root)
+        self._index: ShardIndex | None = None
+        self._files = LocalFiles(self.root)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_index": None}  # mapped anew by each process
+
+    @property
+    def index(self) -> ShardIndex:
+        """Where the clips are.
+
+        Raises:
+            ValueError: If the folder has no index that can be read.
+        """
+        if self._index is None:
+            if not self.root.is_dir():
+                raise ValueError(f"root must be a folder of shards, got {self.root}")
+            self._index = ShardIndex(self.root / INDEX_FOLDER)
+        return self._index
+
+    def clips(self) -> Iterator[Clip]:
+        """List the clips, in the order of the source that they were made from.
+
+        Raises:
+            ValueError: If the folder has no index that can be read.
+        """
+        return self.index.clips()
+
+    def class_names(self) -> list[str] | None:
+        """Names of all classes, if the source that the shards were made from knew them."""
+        return self.index.classes if self.index.all_classes else None
+
+    def open(self, clip: Clip) -> Media:
+        """Open a clip; its bytes are read when they are asked for."""
+        if clip.row is None:
+            raise ValueError(f"row must be that of a clip of these shards, got None for {clip.path}")
+        return ShardMedia(self.index, self._files, clip.row, str(self.root))
+
+
+class ShardMedia(Media):
+    """One clip of a shard.
+
+    Args:
+        index: Where the clips are.
+        files: Reads the shards.
+        row: Number of the clip.
+        root: The shards' folder, for messages.
+    """
+
+    def __init__(self, index: ShardIndex, files: ShardFiles, row: int, root: str) -> None:
+        self._index, self._files, self._row = index, files, index.rows[row]
+        self._shard = shard_name(int(self._row["shard"]))
+        self.path = f"{root}/{self._shard}/{clip_key(int(self._row['position']), index.path(self._row))}"
+        self.info = MediaInfo(float(self._row["duration_s"]), _span(self._row["audio_s"]), _span(self._row["video_s"]))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to close: the shards stay open for other clips."""
+
+    def audio(self, start_s: float, duration_s: float, sample_rate_hz: int) -> npt.NDArray[np.int16]:
+        """Decode a window of the sound.
+
+        Args:
+            start_s: Start of the window.
+            duration_s: Its length.
+            sample_rate_hz: The rate at which it is stored.
+
+        Returns:
+            The whole window, or less where the sound ends in it.
+
+        Raises:
+            ValueError: If it is stored at another rate.
+            MediaError: If there is no sound, or if it is damaged.
+        """
+        if self.info.audio_s is None:
+            raise MediaError(self.path, NO_AUDIO)
+        stored_hz = self._index.settings["stored"]["sample_rate_hz"]
+        if sample_rate_hz != stored_hz:
+            raise ValueError(f"sample_rate_hz must be that of the shards, {stored_hz}, got {sample_rate_hz}")
+        place = self._members()[1]
+        data = self._read(place)
+        try:
+            with soundfile.SoundFile(io.BytesIO(data)) as file:
+                begin = min(round(start_s * sample_rate_hz), file.frames)
+                file.seek(begin)
+                count = min(round(duration_s * sample_rate_hz), file.frames - begin)
+                samples: npt.NDArray[np.int16] = file.read(count, dtype="int16")
+        except soundfile.SoundFileError as error:
+            raise MediaError(self.path, CANNOT_DECODE, str(error)) from error
+        if len(samples) < count:
+            raise MediaError(self.path, CANNOT_DECODE, f"the sound breaks off after {len(samples)} samples")
+        return samples
+
+    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> npt.NDArray[np.uint8]:
+        """Decode the stored pictures that are shown at some instants.
+
+        Args:
+            times_s: The instants, in ascending order, at least one.
+            short_side: Pixels to which the shorter side of larger pictures is brought; ``None``: all as they are.
+
+        Returns:
+            RGB pictures, of shape (T, H, W, 3): at each instant the last stored one that began before or at it.
+
+        Raises:
+            MediaError: If there are no pictures, or if they are damaged.
+        """
+        if self.info.video_s is None:
+            raise MediaError(self.path, NO_VIDEO)
+        fps, last = self._index.settings["stored"]["fps"], int(self._row["num_frames"]) - 1
+        wanted = [min(max(int((time_s + _ROUNDING_S) * fps), 0), last) for time_s in times_s]
+        places = self._members()[-last - 1 :]
+        crcs = self._pictures["crc32"]
+        begin, end = places[wanted[0]].offset, places[wanted[-1]].offset + places[wanted[-1]].size
+        data = np.frombuffer(self._read(Extent(begin, end - begin)), np.uint8)
+        pictures: dict[int, torch.Tensor] = {}
+        for k in dict.fromkeys(wanted):
+            jpeg = data[places[k].offset - begin :][: places[k].size]
+            if zlib.crc32(jpeg) != crcs[k]:
+                raise MediaError(self.path, CANNOT_DECODE, f"picture {k} is damaged")
+            pictures[k] = decode_jpeg(torch.from_numpy(jpeg), ImageReadMode.RGB)
+        frames = torch.stack([pictures[k].permute(1, 2, 0) for k in wanted])
+        return _shrink(frames, short_side).numpy()
+
+    @property
+    def _pictures(self) -> npt.NDArray[np.void]:
+        """Size and checksum of each picture."""
+        return self._index.frames[int(self._row["first_frame"]) :][: int(self._row["num_frames"])]
+
+    def _members(self) -> list[Extent]:
+        """Where the clip's .json, .flac (if it has sound) and .jpg files are."""
+        row = self._row
+        sound = [int(row["flac_size"])] if row["flac_size"] else []
+        return extents(int(row["offset"]), [int(row["json_size"]), *sound, *self._pictures["size"].tolist()])
+
+    def _read(self, place: Extent) -> bytearray:
+        try:
+            data = self._files.read(self._shard, place.offset, place.size)
+        except FileNotFoundError as error:
+            raise MediaError(self.path, MISSING_FILE) from error
+        except OSError as error:
+            raise MediaError(self.path, CANNOT_OPEN, error.strerror or str(error)) from error
+        if len(data) < place.size:
+            raise MediaError(self.path, CANNOT_DECODE, "shard cut short")
+        return data
+
+
+def _span(values: npt.NDArray[np.float64]) -> Span | None:
+    start_s, end_s = values.tolist()
+    return None if isnan(start_s) else (start_s, end_s)
+
+
+def _shrink(frames: torch.Tensor, short_side: int | None) -> torch.Tensor:
+    """Bring the shorter side of larger pictures, of shape (T, H, W, 3), to a number of pixels."""
+    if short_side is None or min(frames.shape[1:3]) <= short_side:
+        return frames
+    small: torch.Tensor = F.resize(frames.permute(0, 3, 1, 2), [short_side], antialias=True)
+    return small.permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,169 @@
+"""Writing shards: each is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from diffmavil.data.shards.encode import EncodedClip
+from diffmavil.data.shards.layout import END_OF_TAR, SIDECAR_FOLDER, clip_key, member, shard_name
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A clip that is not in the shards, and why.
+
+    Args:
+        position: Its position in the source's list.
+        path: The file.
+        start_s: Start of the segment, if it is one.
+        end_s: Its end.
+        reason: One of ``diffmavil.data.errors.REASONS``.
+        detail: What the reader said, in one line.
+    """
+
+    position: int
+    path: str
+    start_s: float | None
+    end_s: float | None
+    reason: str
+    detail: str
+
+
+@dataclass
+class Sidecar:
+    """What is in a shard.
+
+    Args:
+        tar_bytes: Size of the tar file.
+        clips: For each clip what its .json member says, its position in the source's list, where its first member's
+            header begins (``offset``), and the sizes of the members in bytes (``json_size``, ``flac_size``,
+            ``frame_sizes``) and checksums of the pictures (``frame_crcs``).
+        rejected: Fields of each ``Rejection``.
+    """
+
+    tar_bytes: int = 0
+    clips: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+
+
+class ShardWriter:
+    """Writes one shard: clips and rejections are added in the source's order, then it is finished.
+
+    Args:
+        folder: Where the shards are.
+        number: Number of this one.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder, self._number = folder, number
+        self._path = folder / shard_name(number)
+        self._partial = self._path.with_name(self._path.name + ".part")
+        self._file: IO[bytes] | None = None
+        self._sidecar = Sidecar()
+
+    def add(self, position: int, clip: EncodedClip) -> None:
+        """Append a clip.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        key = clip_key(position, clip.about["path"])
+        members = [(f"{key}.json", clip.json)]
+        members += [(f"{key}.flac", clip.flac)] if clip.flac else []
+        members += [(f"{key}.{k:03d}.jpg", jpeg) for k, jpeg in enumerate(clip.jpegs)]
+        row = {
+            **clip.about,
+            "position": position,
+            "offset": self._sidecar.tar_bytes,
+            "json_size": len(clip.json),
+            "flac_size": len(clip.flac),
+            "frame_sizes": [len(jpeg) for jpeg in clip.jpegs],
+            "frame_crcs": [zlib.crc32(jpeg) for jpeg in clip.jpegs],
+        }
+        self._write(b"".join(member(name, data) for name, data in members))
+        self._sidecar.clips.append(row)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Note a clip that is left out."""
+        self._sidecar.rejected.append(asdict(rejection))
+
+    def finish(self) -> Sidecar:
+        """Have the disk confirm the shard, put it in its place, and then its sidecar, which marks it as whole.
+
+        Raises:
+            OSError: If that fails; what was there before still is.
+        """
+        self._write(END_OF_TAR)
+        assert self._file is not None
+        with _told_apart(self._partial):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._partial.replace(self._path)
+        sidecar = json.dumps(asdict(self._sidecar))
+        write_atomically(sidecar_path(self._folder, self._number), sidecar)
+        return self._sidecar
+
+    def abandon(self) -> None:
+        """Remove what is not finished."""
+        if self._file is not None:
+            self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+    def _write(self, data: bytes) -> None:
+        with _told_apart(self._partial):
+            self._file = self._file or self._partial.open("wb")
+            self._file.write(data)
+        self._sidecar.tar_bytes += len(data)
+
+
+def sidecar_path(folder: Path, number: int) -> Path:
+    """Where a shard's sidecar is."""
+    return folder / SIDECAR_FOLDER / Path(shard_name(number)).with_suffix(".json")
+
+
+def read_sidecar(folder: Path, number: int) -> Sidecar | None:
+    """What is in a shard, or ``None`` if it is not whole: it has no sidecar, or not the size that the sidecar says."""
+    try:
+        sidecar = Sidecar(**json.loads(sidecar_path(folder, number).read_bytes()))
+        return sidecar if (folder / shard_name(number)).stat().st_size == sidecar.tar_bytes else None
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write a file that is whole or not there, even after a power cut.
+
+    Raises:
+        OSError: If it cannot be written; what was there before still is.
+    """
+    partial = path.with_name(path.name + ".part")
+    with _told_apart(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _told_apart(path: Path) -> Iterator[None]:
+    """Say of an error in writing which file it was, and that nothing that was finished is lost."""
+    try:
+        yield
+    except OSError as error:
+        text = f"{error.strerror}; finished shards are kept, and the same command goes on"
+        raise OSError(error.errno, text, str(path)) from error
