@@ -13,6 +13,7 @@ NO_VIDEO: Final = "no video track"
 CANNOT_DECODE: Final = "cannot be decoded"
 TOO_SHORT: Final = "too short"
 TOO_LONG: Final = "too long"
+TOO_LARGE: Final = "too large"
 SILENT: Final = "silent"
 STILL: Final = "still picture"
 APART: Final = "sound and picture apart"
@@ -29,13 +30,14 @@ REASONS: Final = (
     CANNOT_DECODE,
     TOO_SHORT,
     TOO_LONG,
+    TOO_LARGE,
     SILENT,
     STILL,
     APART,
     TIMED_OUT,
     CRASHED,
 )
-"""Every reason for which a clip is skipped."""
+"""Every reason for which a clip is skipped or rejected."""
 
 
 class MediaError(ValueError):
