@@ -27,7 +27,7 @@ OWN_PARSER = {
     "stats": "measure the mean and standard deviation of a data set's spectrograms",
     "flops": "print what a training is going to compute, by part and by epoch",
     "compare": "print what one training saves against another: A B, two configs or the folders of two runs",
-    "bench": "measure on this machine what a training step costs, recipe by recipe",
+    "bench": "measure on this machine what a training step costs, recipe by recipe; bench data: what reading costs",
 }
 """Commands with a parser of their own: NAME is the function NAME in diffmavil/commands/NAME.py."""
 
@@ -79,6 +79,10 @@ def _run(args: list[str]) -> None:
         from diffmavil.commands.train import train
 
         train([command, *find_configs(args[1:])], descriptions=TRAINING)
+    elif command == "bench" and args[1:2] == ["data"]:
+        from diffmavil.commands.bench_data import bench_data
+
+        bench_data(args[2:])
     elif command in OWN_PARSER:
         getattr(import_module(f"diffmavil.commands.{command}"), command)(find_configs(args[1:]))
     elif command in OTHER:
