@@ -27,9 +27,12 @@ OWN_PARSER = {
     "stats": "measure the mean and standard deviation of a data set's spectrograms",
     "flops": "print what a training is going to compute, by part and by epoch",
     "compare": "print what one training saves against another: A B, two configs or the folders of two runs",
-    "bench": "measure on this machine what a training step costs, recipe by recipe; bench data: what reading costs",
+    "bench": "measure on this machine what a training step costs; bench data and bench scale: what reading does",
 }
 """Commands with a parser of their own: NAME is the function NAME in diffmavil/commands/NAME.py."""
+
+BENCHMARKS = ("bench_data", "bench_scale")
+"""Second words of ``bench``: what comes before training steps, the same way."""
 
 OTHER = {
     "synth": "write a made data set: .mp4 clips in which what is seen causes what is heard",
@@ -79,10 +82,8 @@ def _run(args: list[str]) -> None:
         from diffmavil.commands.train import train
 
         train([command, *find_configs(args[1:])], descriptions=TRAINING)
-    elif command == "bench" and args[1:2] == ["data"]:
-        from diffmavil.commands.bench_data import bench_data
-
-        bench_data(args[2:])
+    elif command == "bench" and (name := "_".join(args[:2])) in BENCHMARKS:
+        getattr(import_module(f"diffmavil.commands.{name}"), name)(args[2:])
     elif command in OWN_PARSER:
         getattr(import_module(f"diffmavil.commands.{command}"), command)(find_configs(args[1:]))
     elif command in OTHER:

@@ -221,8 +221,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"{settings['batch_size']}; median (lowest to highest).",
         "",
         f"Clips of {CLIP_S} s: H.264 640x360 at 30 frames a second and stereo AAC, {clip['files']:.2f} MB each; "
-        f"prepared, {clip['shards']:.2f} MB and {result['prepare_core_s']:.2f} s of a core once. Read are {CLIP_S} s of "
-        f"sound at 16 kHz and {settings['num_frames']} pictures at {settings['fps']:g} a second.",
+        f"prepared, {clip['shards']:.2f} MB and {result['prepare_core_s']:.2f} s of a core once. Read are {CLIP_S} s "
+        f"of sound at 16 kHz and {settings['num_frames']} pictures at {settings['fps']:g} a second.",
         "",
         f"| way | clips/s | ms of a core a clip | cores for {target:g} clips/s |",
         "|---|---|---|---|",
