@@ -53,7 +53,7 @@ class AudioSetSource(YouTubeSource):
         path = self.root / "class_labels_indices.csv"
         if not path.is_file():
             return None
-        names = []
+        names: list[str] = []
         for line, row in read_table(path, ["index", "mid", "display_name"]):
             if row["index"] != str(len(names)):
                 raise ValueError(f"{path}, line {line}: index must be {len(names)}, got {row['index']!r}")

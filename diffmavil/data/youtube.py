@@ -99,8 +99,9 @@ class YouTubeSource(ClipSource):
 
     def _clip(self, segment: Segment, file: Named) -> Clip:
         whole = file.start is None and not self.cut
-        span_s = (segment.start_s, segment.end_s) if whole else (None, None)
-        return Clip(f"{file.before}{segment.youtube_id}{file.after}", *span_s, segment.split, segment.labels)
+        start_s, end_s = (segment.start_s, segment.end_s) if whole else (None, None)
+        path = f"{file.before}{segment.youtube_id}{file.after}"
+        return Clip(path, start_s, end_s, segment.split, segment.labels)
 
 
 def _rank(file: Named) -> tuple[bool, str, str]:

@@ -54,7 +54,8 @@ class Mixup(nn.Module):
     def __init__(self, *, alpha: float, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.mix = v2.MixUp(alpha=alpha, num_classes=None, labels_getter=lambda streams: streams["labels"])
+        with torch.device("cpu"):  # it checks alpha's value, which it has not where a plan is built without values
+            self.mix = v2.MixUp(alpha=alpha, num_classes=None, labels_getter=lambda streams: streams["labels"])
 
     def forward(self, batch: Batch) -> Batch:
         """Mix; labels become shares of each class."""
