@@ -28,8 +28,9 @@ OWN_PARSER = {
     "flops": "print what a training is going to compute, by part and by epoch",
     "compare": "print what one training saves against another: A B, two configs or the folders of two runs",
     "bench": "measure on this machine what a training step costs; bench data and bench scale: what reading does",
+    "cross-validate": "fit and test with every fold as the test split once; mean and standard deviation",
 }
-"""Commands with a parser of their own: NAME is the function NAME in diffmavil/commands/NAME.py."""
+"""Commands with a parser of their own: NAME is the function NAME in diffmavil/commands/NAME.py (- becomes _)."""
 
 BENCHMARKS = ("bench_data", "bench_scale")
 """Second words of ``bench``: what comes before training steps, the same way."""
@@ -85,7 +86,8 @@ def _run(args: list[str]) -> None:
     elif command == "bench" and (name := "_".join(args[:2])) in BENCHMARKS:
         getattr(import_module(f"diffmavil.commands.{name}"), name)(args[2:])
     elif command in OWN_PARSER:
-        getattr(import_module(f"diffmavil.commands.{command}"), command)(find_configs(args[1:]))
+        name = command.replace("-", "_")
+        getattr(import_module(f"diffmavil.commands.{name}"), name)(find_configs(args[1:]))
     elif command in OTHER:
         from jsonargparse import auto_cli
 
@@ -109,7 +111,7 @@ def _help() -> str:
             "",
             "Self-supervised pretraining on audio and video, and fine-tuning and probing of what it learned.",
             "",
-            *(f"  {name:<10}{text}" for name, text in (TRAINING | OWN_PARSER | OTHER).items()),
+            *(f"  {name:<16}{text}" for name, text in (TRAINING | OWN_PARSER | OTHER).items()),
             "",
             "  --config CONFIG     a YAML file, or the name of a packaged one:",
             *(f"                      {name}" for name in packaged_configs()),

@@ -12,6 +12,7 @@ import pytest
 
 from diffmavil import cli
 from diffmavil.callbacks import MaskRatioCurriculum
+from diffmavil.commands.configs import packaged_configs
 from diffmavil.flops import learner_flops
 from diffmavil.models import diffmavil
 from diffmavil.schedules import Schedule
@@ -40,6 +41,12 @@ def test_flops_of_a_config_are_those_of_its_ratios(capsys: pytest.CaptureFixture
         assert result["forward_gflops_per_clip"][part] == pytest.approx(mean)
     total = sum(sum(parts.values()) for parts in expected)
     assert result["training_gflops_of_the_run"] == pytest.approx(3 * 100 * total / 1e9)
+
+
+@pytest.mark.parametrize("name", [name for name in packaged_configs() if "finetune" in name])
+def test_every_fine_tuning_can_be_planned(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    result = said(capsys, "flops", "--config", name, "--trainer.max_epochs", "1")
+    assert result["forward_gflops_per_clip"]["total"] > 0
 
 
 def test_a_curriculum_by_step_is_averaged_over_its_epochs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+"""``diffmavil cross-validate``: train and test with every fold as the test split once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+from statistics import mean, stdev
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from diffmavil.commands.train import DiffmavilCLI, train
+
+
+def cross_validate(args: list[str]) -> None:
+    """Fit and test once for each fold, and print each fold's figures, their mean and standard deviation.
+
+    A fold's training is ``diffmavil fit`` with ``--data.source.fold``, in a folder of its own. The same command again
+    goes on where it was stopped or killed; folds that are done are not done again.
+
+    Args:
+        args: The command line after ``diffmavil cross-validate``: ``--folds``, ``--out``, and what ``fit`` takes.
+
+    Raises:
+        ArgumentError: If an argument is of the wrong type, or none that ``fit`` knows.
+        ValueError: If the folder holds the folds of something else, or the clips carry no folds.
+    """
+    parser = ArgumentParser(
+        prog="diffmavil cross-validate",
+        description="Fit and test once for each fold; print each fold's figures, their mean and standard deviation.",
+        epilog="All other arguments are those of diffmavil fit. The same command again goes on where it was stopped.",
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument("--folds", type=_numbers, help="folds to test on, such as 1,2,3; without it, all of the data's")
+    parser.add_argument("--out", type=Path, default=Path("runs/cross_validate"), help="folder to write into")
+    options, settings = parser.parse_known_args(args)
+    run = CrossValidation(options.out, settings)
+    wanted = options.folds or run.folds or [1]  # after the first fold it is known which there are
+    while pending := [fold for fold in wanted if fold not in run.scores]:
+        run.fold(pending[0])
+        wanted = options.folds or run.folds
+    run.print_table(wanted)
+
+
+class CrossValidation:
+    """The folds of one command, and what is known of them so far.
+
+    Args:
+        out: Folder to write into; what it holds of the same command is taken up.
+        settings: What ``fit`` is given for every fold.
+
+    Attributes:
+        folds: All folds that the data has; empty while it has not been read.
+        scores: By fold, the test's figures.
+
+    Raises:
+        ValueError: If the folder holds the folds of another command, or of a config that has changed.
+    """
+
+    def __init__(self, out: Path, settings: list[str]) -> None:
+        self.out = out
+        self.path = out / "results.json"
+        self.settings: dict[str, list[str]] = {"arguments": settings, "configs": _configs(settings)}
+        self.folds: list[int] = []
+        self.scores: dict[int, dict[str, float]] = {}
+        if self.path.is_file():
+            kept = json.loads(self.path.read_text())
+            if kept["settings"] != self.settings:
+                command = shlex.join(kept["settings"]["arguments"])
+                raise ValueError(f"out must be a folder for this command and config alone, got {out}, of {command}")
+            self.folds, self.scores = kept["folds"], {int(fold): scores for fold, scores in kept["scores"].items()}
+
+    def fold(self, number: int) -> None:
+        """Train and test with one fold as the test split, or go on with that; keep its figures."""
+        folder = str(self.out / f"fold_{number}")
+        place = ["--data.source.fold", str(number), "--trainer.default_root_dir", folder, "--ckpt_path", "last"]
+        self._run("fit", *place)
+        done = self._run("test", *place)
+        self.folds = sorted({clip.fold for clip in done.datamodule.clips if clip.fold is not None})
+        if number not in self.folds:
+            raise ValueError(f"the clips must carry the numbers of their folds, got {self.folds} without {number}")
+        figures = done.trainer.callback_metrics
+        self.scores[number] = {
+            name.removeprefix("test/"): float(value) for name, value in figures.items() if name.startswith("test/")
+        }
+        self._write()
+
+    def _run(self, command: str, *place: str) -> DiffmavilCLI:
+        line = [command, *self.settings["arguments"], *place]
+        _say(f"\n$ {shlex.join(['diffmavil', *line])}")
+        return train(line)
+
+    @rank_zero_only
+    def _write(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        scores = {fold: self.scores[fold] for fold in sorted(self.scores)}
+        results = {"settings": self.settings, "folds": self.folds, "scores": scores}
+        partial.write_text(json.dumps(results, indent=2) + "\n")
+        os.replace(partial, self.path)
+
+    def print_table(self, folds: list[int]) -> None:
+        """A line for each fold, their mean, and their standard deviation as that of a sample (n - 1)."""
+        names = list(self.scores[folds[0]])
+        rows = {str(fold): [self.scores[fold][name] for name in names] for fold in folds}
+        columns = list(zip(*rows.values(), strict=True))
+        rows["mean"] = [mean(column) for column in columns]
+        if len(folds) > 1:
+            rows["std"] = [stdev(column) for column in columns]
+        _say("\nfold" + "".join(f"{name:>12}" for name in names))
+        for label, values in rows.items():
+            _say(f"{label:<4}" + "".join(f"{value:>12.4f}" for value in values))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(number) for number in text.split(",")))
+    except ValueError:
+        raise ArgumentTypeError(f"must be numbers with commas between them, got {text!r}") from None
+
+
+def _configs(settings: list[str]) -> list[str]:
+    """What is in the configs that a command line names: a fold is of them, not of their names."""
+    paths = [Path(word.rpartition("=")[2]) for word in settings]
+    return [path.read_text() for path in paths if path.suffix in (".yaml", ".yml") and path.is_file()]
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, flush=True)
