@@ -190,8 +190,8 @@ def as_markdown(result: dict[str, Any]) -> str:
     lines = [
         "# A list of many clips",
         "",
-        f"`diffmavil bench scale --rows {result['rows']}`: AudioSet's tables with {result['clips']} segments, each with "
-        f"a file, which is a link to one of {_FILES}.",
+        f"`diffmavil bench scale --rows {result['rows']}`: AudioSet's tables with {result['clips']} segments, each "
+        f"with a file, which is a link to one of {_FILES}.",
         "",
         "| | |",
         "|---|---|",

@@ -277,6 +277,29 @@ def test_several_labels(tmp_path: Path) -> None:
         ClipDataModule(source=source, **SMALL).setup()
 
 
+def test_balanced_draws_make_rare_classes_as_frequent_as_others(clips: list[Clip]) -> None:
+    rare = [clip for clip in clips if clip.labels == ("high",)][:1] + [c for c in clips if c.labels == ("low",)]
+    data = ClipDataModule(
+        source=ListSource(rare), balanced=True, clips_per_epoch=400, batch_size=4, modalities="audio", clip_s=0.5
+    )
+    data.setup("fit")
+    loader = data.train_dataloader()
+    drawn = [index for requests in loader.batch_sampler for _, index in requests]  # type: ignore[union-attr]
+    assert len(drawn) == 400
+    share = sum(data.clips[index].labels == ("high",) for index in drawn) / 400
+    assert share == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_epoch_of_a_given_size_and_by_blocks(clips: list[Clip]) -> None:
+    for setting in ({}, {"shuffle_block": 4, "shuffle_blocks": 2}):
+        data = ClipDataModule(
+            source=ListSource(clips), clips_per_epoch=8, batch_size=2, modalities="audio", clip_s=0.5, **setting
+        )
+        data.setup("fit")
+        drawn = [index for requests in data.train_dataloader().batch_sampler for _, index in requests]  # type: ignore[union-attr]
+        assert len(drawn) == len(set(drawn)) == 8
+
+
 def test_few_labels_leave_the_test_split_alone(clips: list[Clip]) -> None:
     data = ClipDataModule(source=ListSource(clips), labels_per_class=3, **SMALL)
     data.setup()

@@ -71,6 +71,45 @@ def test_mean_average_precision_is_that_of_scikit_learn(made_clips: Path, tmp_pa
     assert scores["test/mAP"] == pytest.approx(expected, abs=1e-4)
 
 
+def test_long_clips_are_scored_in_windows(made_clips: Path, tmp_path: Path) -> None:
+    """Against windows that are cut by hand: the manifest's start_s and end_s."""
+    manifest = (made_clips / "manifest.csv").read_text().splitlines()
+    rows = [line.split(",") for line in manifest[1:] if line.split(",")[1] == "test"][:3]
+    (tmp_path / "whole.csv").write_text("path,label\n" + "".join(f"{row[0]},{row[2]}\n" for row in rows))
+    cut = [f"{row[0]},{row[2]},{start},{start + 0.48}\n" for row in rows for start in (0.0, 0.51, 1.02)]
+    (tmp_path / "cut.csv").write_text("path,label,start_s,end_s\n" + "".join(cut))
+    module = FineTuneModule(backbone=learner(), num_classes=3, modalities="audio")
+    run = trainer(tmp_path, enable_checkpointing=False)
+    found = {}
+    for name, windows in (("whole", 3), ("cut", 1)):
+        source = ManifestSource(path=tmp_path / f"{name}.csv", media_root=made_clips, label_column="label")
+        data = made_data(made_clips, source=source, modalities="audio", clip_s=0.48, eval_windows=windows)
+        parts = run.predict(module, data)
+        assert parts is not None
+        found[name] = torch.cat([part["probabilities"] for part in parts])
+    assert found["whole"].shape == (3, 3)
+    expected = found["cut"].reshape(3, 3, 3).mean(dim=1)
+    torch.testing.assert_close(found["whole"], expected, atol=2e-3, rtol=0)  # a window's last frame reaches beyond it
+
+
+@pytest.mark.parametrize("clip_s", [1.28, 5.12, 10.24])
+def test_clips_of_any_length_are_fine_tuned_from_one_checkpoint(
+    clip_s: float, made_clips: Path, tmp_path: Path
+) -> None:
+    source = learner(seed=1)
+    checkpoint = {"state_dict": {f"model.{name}": value for name, value in source.state_dict().items()}}
+    mark_checkpoint(checkpoint, "PretrainModule", "test")
+    torch.save(checkpoint, tmp_path / "pretrained.ckpt")
+    module = FineTuneModule(
+        backbone=learner(), checkpoint=tmp_path / "pretrained.ckpt", num_classes=10, modalities="audio"
+    )
+    data = made_data(made_clips, modalities="audio", clip_s=clip_s)
+    trainer(tmp_path, max_steps=1, enable_checkpointing=False).fit(module, data)
+    batch = data.prepare(next(iter(data.eval_dataloader([0, 1]))), "cpu")
+    assert batch.audio is not None and batch.audio.shape == (2, 1, round(clip_s * 100), 32)
+    assert module(batch).shape == (2, 10)
+
+
 def test_starts_from_the_encoders_of_a_checkpoint(tmp_path: Path) -> None:
     source = learner(seed=1)
     checkpoint: dict[str, object] = {"state_dict": {f"model.{k}": v for k, v in source.state_dict().items()}}

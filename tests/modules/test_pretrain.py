@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from small import batch, learner, made_data, trainer
+from small import AUDIO_SIZE, VIDEO_SIZE, batch, learner, made_data, trainer
 
 from diffmavil import keys
 from diffmavil.losses import info_nce, reconstruction_loss
@@ -48,6 +48,19 @@ def test_what_is_trained_and_logged_is_that_sum(made_clips: Path, tmp_path: Path
 def test_one_view_is_encoded_where_two_are_not_compared() -> None:
     module = PretrainModule(model=learner(), intra_weight=0.0)
     assert len(module(batch()).audio_embeddings) == 1
+
+
+def test_a_clip_may_be_masked_several_times_in_a_step() -> None:
+    module = PretrainModule(model=learner(), num_masks=3)
+    module.log = module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    clips = batch()
+    torch.manual_seed(0)
+    one_by_one = torch.stack([module.total(module.losses(module(clips))) for _ in range(3)])
+    assert len(set(one_by_one.tolist())) == 3, "each with masks and noise of its own"
+    torch.manual_seed(0)
+    torch.testing.assert_close(module.training_step(clips, 0), one_by_one.mean())
+    single = PretrainModule(model=learner()).forward_flops(AUDIO_SIZE, VIDEO_SIZE)
+    assert module.forward_flops(AUDIO_SIZE, VIDEO_SIZE) == {part: 3 * flops for part, flops in single.items()}
 
 
 class _Losses(ModelCheckpoint):
