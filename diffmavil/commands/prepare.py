@@ -13,11 +13,12 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from diffmavil.commands.cores import available_cores
-from diffmavil.commands.prepare_pool import EncodedClip, Job, PreparingStopped, Workers, start_workers
+from diffmavil.commands.prepare_pool import Job, PreparingStopped, Workers, start_workers
 from diffmavil.commands.prepare_report import Report
 from diffmavil.data.audit import Audit
 from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE
+from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.index import write_index
 from diffmavil.data.shards.layout import FORMAT_VERSION, INDEX_FOLDER, SETTINGS_FILE, Stored, shard_name
 from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, read_sidecar, write_atomically

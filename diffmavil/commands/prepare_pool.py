@@ -161,5 +161,5 @@ def start_workers(job: Job, *, count: int, timeout_s: float, attempts: int) -> I
     try:
         yield Workers(pool, count, timeout_s, attempts)
     finally:
-        pool.stop()
+        pool.stop()  # type: ignore[no-untyped-call]
         pool.join()

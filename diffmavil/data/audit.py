@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from diffmavil.data.errors import APART, NO_AUDIO, NO_VIDEO, SILENT, STILL, TOO_LONG, TOO_SHORT, MediaError
+from diffmavil.data.errors import APART, NO_AUDIO, NO_VIDEO, SILENT, STILL, TOO_LARGE, TOO_SHORT, MediaError
 from diffmavil.data.media import Span
 
 _FULL_SCALE: Final = 32768
@@ -70,7 +70,7 @@ class Audit:
         if shortest_s < max(self.min_clip_s - _ROUNDING_S, _ROUNDING_S):
             raise MediaError(path, TOO_SHORT, f"{max(0.0, shortest_s):.2f} s")
         if self.max_clip_s is not None and longest_s > self.max_clip_s + _ROUNDING_S:
-            raise MediaError(path, TOO_LONG, f"{longest_s:.2f} s")
+            raise MediaError(path, TOO_LARGE, f"{longest_s:.2f} s, at most {self.max_clip_s:g} s")
         for what, places_s in (("begin", [start for start, _ in found]), ("end", [end for _, end in found])):
             if self.apart_s is not None and max(places_s) - min(places_s) > self.apart_s:
                 detail = f"sound and picture {what} at {places_s[0]:.2f} s and {places_s[1]:.2f} s"

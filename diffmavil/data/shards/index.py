@@ -141,8 +141,8 @@ class ShardIndex:
         self.all_classes: bool = names["all_classes"]
         self.shard_bytes: list[int] = names["shard_bytes"]
         self.settings: dict[str, Any] = names["settings"]
-        self.rows: npt.NDArray[np.void] = arrays["clips"]
-        self.frames: npt.NDArray[np.void] = arrays["frames"]
+        self.rows: npt.NDArray[Any] = arrays["clips"]
+        self.frames: npt.NDArray[Any] = arrays["frames"]
         self._labels, self._paths = arrays["labels"], arrays["paths"]
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from math import isnan
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -161,7 +162,7 @@ class ShardMedia(Media):
         return _shrink(frames, short_side).numpy()
 
     @property
-    def _pictures(self) -> npt.NDArray[np.void]:
+    def _pictures(self) -> npt.NDArray[Any]:
         """Size and checksum of each picture."""
         return self._index.frames[int(self._row["first_frame"]) :][: int(self._row["num_frames"])]
 

@@ -1,0 +1,200 @@
+"""Clips of shards against the files that they were made from."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media import counter_of, decode_audio, tone, write_clip, write_media
+from shards import write_shards
+
+from diffmavil.data import FolderSource, ManifestSource, MediaError, ShardSource
+from diffmavil.data.shards import Stored
+
+FPS = 10
+SIZE = (320, 240)
+
+
+def moving_frames(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Smooth pictures that change, as films do."""
+    x, y = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
+    waves = np.random.default_rng(seed).uniform(0.01, 0.08, (3, 2))
+    return [
+        np.stack([127 + 100 * np.sin(a * x + b * y + k / 5) for a, b in waves], -1).astype(np.uint8)
+        for k in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five clips of 2 s at 10 pictures a second, of 44.1 kHz stereo and 16 kHz mono sound."""
+    root = tmp_path_factory.mktemp("films")
+    for k in range(5):
+        stereo = np.concatenate([tone(2.0, 300 + 100 * k, 44100), tone(2.0, 500, 44100, 0.2)])
+        sound, rate = (stereo, 44100) if k % 2 else (tone(2.0, 300 + 100 * k), 16000)
+        split = ("train", "val", "test")[k % 3]
+        name = f"{split}/clip {k}.v1.mkv"
+        write_media(root / name, frames=moving_frames(20, k), fps=FPS, sound=sound, rate=rate, audio_codec="flac")
+    return root
+
+
+@pytest.fixture(scope="module")
+def shards(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    stored = Stored(fps=float(FPS), short_side=256)
+    return write_shards(FolderSource(root=folder), tmp_path_factory.mktemp("shards"), stored=stored, clips_per_shard=2)
+
+
+def test_the_same_clips_spans_pictures_and_sound_as_from_the_folder(folder: Path, shards: Path) -> None:
+    files, source = FolderSource(root=folder), ShardSource(root=shards)
+    clips = list(source.clips())
+    assert [(c.path, c.split, c.labels, c.fold) for c in clips] == [
+        (c.path, c.split, c.labels, c.fold) for c in files.clips()
+    ]
+    psnr = []
+    for file_clip, clip in zip(files.clips(), clips, strict=True):
+        whole = decode_audio(file_clip.path, 0.0, 2.0, 16000)
+        with files.open(file_clip) as file, source.open(clip) as shard:
+            assert shard.info.audio_s == pytest.approx(file.info.audio_s)
+            assert shard.info.video_s == pytest.approx(file.info.video_s)
+            for start_s in (0.0, 0.37, 1.0, 1.234):
+                sound = shard.audio(start_s, 0.5, 16000)
+                begin = round(start_s * 16000)
+                assert np.array_equal(sound, whole[begin : begin + 8000])
+                times_s = [start_s + k / 7 for k in range(5)]
+                wanted, got = file.frames(times_s, 256), shard.frames(times_s, 256)
+                assert got.shape == wanted.shape == (5, 240, 320, 3)
+                psnr.append(10 * np.log10(255**2 / np.mean((wanted.astype(float) - got) ** 2)))
+    print(f"PSNR of the stored pictures: least {min(psnr):.1f} dB, mean {np.mean(psnr):.1f} dB")
+    assert min(psnr) > 38  # of a picture at the next instant it is below 25
+
+
+def test_windows_at_the_ends_of_a_clip(folder: Path, shards: Path) -> None:
+    source = ShardSource(root=shards)
+    with source.open(next(iter(source.clips()))) as media:
+        assert len(media.audio(1.5, 2.0, 16000)) == 8000
+        assert len(media.audio(5.0, 1.0, 16000)) == 0
+        late = media.frames([-1.0, 0.0, 1.9, 7.0])
+        assert np.array_equal(late[0], late[1]) and np.array_equal(late[2], late[3])
+        assert not np.array_equal(late[1], late[2])
+
+
+def test_the_stored_picture_is_the_last_that_began(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in" / "a.mp4", seconds=3.0)
+    source = ShardSource(root=write_shards(FolderSource(root=tmp_path / "in"), tmp_path / "out"))
+    with source.open(next(iter(source.clips()))) as media:
+        times_s = [0.0, 0.2, 0.2495, 0.26, 0.749, 0.75, 0.99, 1.0, 2.99]
+        # stored at 0, 0.25, 0.5, 0.75 s, ...: pictures 0, 2, 5, 7, ... of 10 a second
+        assert [counter_of(picture) for picture in media.frames(times_s)] == [0, 0, 2, 2, 7, 7, 7, 10, 27]
+
+
+def test_a_segment_with_labels_begins_at_zero(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", seconds=3.0)
+    (tmp_path / "m.csv").write_text("path,start_s,end_s,what,split\na.mp4,1,2.5,dog;cat,test\na.mp4,0.5,,cat,train\n")
+    files = ManifestSource(path=tmp_path / "m.csv", label_column="what")
+    source = ShardSource(root=write_shards(files, tmp_path / "out", stored=Stored(fps=10.0)))
+    first, second = source.clips()
+    assert (first.labels, first.split, first.start_s, first.end_s) == (("dog", "cat"), "test", None, None)
+    assert first.path == second.path and source.class_names() is None
+    whole = decode_audio(tmp_path / "a.mp4", 0.0, 3.0, 16000).astype(int)
+    with source.open(first) as media:
+        assert media.info.duration_s == pytest.approx(1.5) and media.info.video_s == pytest.approx((0.0, 1.5))
+        assert [counter_of(p) for p in media.frames([0.0, 0.7, 1.4])] == [10, 17, 24]
+        assert np.abs(media.audio(0.0, 9.0, 16000) - whole[16000:40000]).max() <= 1
+    with source.open(second) as media:
+        assert media.info.duration_s == pytest.approx(2.5, abs=0.05)
+        assert [counter_of(p) for p in media.frames([0.0, 2.0])] == [5, 25]
+
+
+def test_larger_pictures_are_shrunk_on_request(folder: Path, shards: Path) -> None:
+    source = ShardSource(root=shards)
+    with source.open(next(iter(source.clips()))) as media:
+        small, large = media.frames([0.5], 60), media.frames([0.5])
+    assert small.shape == (1, 60, 80, 3)
+    assert np.abs(large.reshape(1, 60, 4, 80, 4, 3).mean((2, 4)) - small).mean() < 3
+
+
+def test_streams_and_rates_that_are_not_stored(folder: Path, shards: Path, tmp_path: Path) -> None:
+    sound = ShardSource(root=write_shards(FolderSource(root=folder), tmp_path / "a", modalities="audio"))
+    with sound.open(next(iter(sound.clips()))) as media:
+        assert media.info.video_s is None
+        with pytest.raises(MediaError, match="no video track"):
+            media.frames([0.0])
+    pictures = ShardSource(root=write_shards(FolderSource(root=folder), tmp_path / "v", modalities="video"))
+    with pictures.open(next(iter(pictures.clips()))) as media:
+        assert media.info.audio_s is None and media.frames([0.0]).shape == (1, 240, 320, 3)
+        with pytest.raises(MediaError, match="no audio track"):
+            media.audio(0.0, 1.0, 16000)
+    source = ShardSource(root=shards)
+    with source.open(next(iter(source.clips()))) as media:
+        with pytest.raises(ValueError, match="sample_rate_hz must be that of the shards, 16000, got 8000"):
+            media.audio(0.0, 1.0, 8000)
+
+
+def test_a_shard_cut_short_loses_what_is_missing_and_nothing_else(folder: Path, shards: Path, tmp_path: Path) -> None:
+    source = ShardSource(root=shards)
+    clips = list(source.clips())
+    tar = shards / "shard-000001.tar"
+    whole = tar.read_bytes()
+    try:
+        tar.write_bytes(whole[: len(whole) - 5000])
+        for clip in clips:
+            with source.open(clip) as media:
+                media.frames([0.0])
+                media.audio(0.0, 1.0, 16000)
+                if clip.row == 3:
+                    with pytest.raises(MediaError, match=r"shard-000001.tar/00000003_clip_.*shard cut short"):
+                        media.frames([1.9])
+                else:
+                    media.frames([1.9])
+        tar.write_bytes(bytes(b ^ (i == len(whole) - 9000) for i, b in enumerate(whole)))
+        with source.open(clips[3]) as media, pytest.raises(MediaError, match="picture 19 is damaged"):
+            media.frames([0.0, 1.9])
+        tar.unlink()
+        with ShardSource(root=shards).open(clips[3]) as media, pytest.raises(MediaError, match="missing file"):
+            media.audio(0.0, 1.0, 16000)
+    finally:
+        tar.write_bytes(whole)
+
+
+def test_damaged_sound(folder: Path, shards: Path) -> None:
+    tar = shards / "shard-000000.tar"
+    whole = tar.read_bytes()
+    try:
+        at = whole.index(b"fLaC") + 3000
+        tar.write_bytes(whole[:at] + bytes(200) + whole[at + 200 :])
+        source = ShardSource(root=shards)
+        with source.open(next(iter(source.clips()))) as media, pytest.raises(MediaError, match="cannot be decoded"):
+            media.audio(0.0, 2.0, 16000)
+    finally:
+        tar.write_bytes(whole)
+
+
+def test_a_source_travels_to_other_processes(shards: Path) -> None:
+    source = ShardSource(root=shards)
+    clips = list(source.clips())
+    with source.open(clips[2]) as media:
+        wanted = media.frames([0.3])
+    sent = pickle.dumps(source)
+    assert len(sent) < 2000  # no arrays travel
+    with pickle.loads(sent).open(clips[2]) as media:
+        assert np.array_equal(media.frames([0.3]), wanted)
+
+
+def test_folders_that_are_no_shards(tmp_path: Path, shards: Path) -> None:
+    with pytest.raises(ValueError, match="root must be a folder of shards, got .*nowhere"):
+        ShardSource(root=tmp_path / "nowhere").clips()
+    with pytest.raises(ValueError, match="the same `diffmavil prepare` goes on"):
+        ShardSource(root=tmp_path).clips()
+    index = tmp_path / "index"
+    index.mkdir()
+    for path in (shards / "index").iterdir():
+        (index / path.name).write_bytes(path.read_bytes())
+    assert len(list(ShardSource(root=tmp_path).clips())) == 5
+    (index / "clips.npy").write_bytes((shards / "index" / "frames.npy").read_bytes())
+    with pytest.raises(ValueError, match="the index is damaged"):
+        ShardSource(root=tmp_path).clips()
+    (index / "clips.npy").write_bytes((shards / "index" / "clips.npy").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="the index is damaged"):
+        ShardSource(root=tmp_path).clips()

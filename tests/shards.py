@@ -1,0 +1,65 @@
+"""Folders of shards for the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from diffmavil.data.audit import Audit
+from diffmavil.data.clips import ClipSource
+from diffmavil.data.errors import MediaError
+from diffmavil.data.shards.encode import encode_clip
+from diffmavil.data.shards.index import write_index
+from diffmavil.data.shards.layout import INDEX_FOLDER, Stored
+from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar
+from diffmavil.types import Modalities
+
+ROOT = Path(__file__).resolve().parents[1]
+LENIENT = Audit(min_clip_s=0.0, max_clip_s=None, silence_dbfs=None, still_levels=None, apart_s=None)
+
+
+def write_shards(
+    source: ClipSource,
+    out: Path,
+    *,
+    modalities: Modalities = "audio_video",
+    stored: Stored | None = None,
+    audit: Audit = LENIENT,
+    clips_per_shard: int = 3,
+) -> Path:
+    """What ``diffmavil prepare`` writes, but for its tables, without other processes."""
+    stored = stored or Stored()
+    clips = list(source.clips())
+    sidecars: list[Sidecar] = []
+    out.mkdir(parents=True, exist_ok=True)
+    for begin in range(0, len(clips), clips_per_shard):
+        writer = ShardWriter(out, begin // clips_per_shard)
+        for position, clip in enumerate(clips[begin : begin + clips_per_shard], begin):
+            try:
+                with source.open(clip) as media:
+                    writer.add(position, encode_clip(clip, media, modalities, stored, audit))
+            except MediaError as error:
+                writer.reject(Rejection(position, clip.path, clip.start_s, clip.end_s, error.reason, error.detail))
+        sidecars.append(writer.finish())
+    settings: dict[str, Any] = {"stored": {"fps": stored.fps, "sample_rate_hz": stored.sample_rate_hz}}
+    write_index(out / INDEX_FOLDER, sidecars, classes=source.class_names(), settings=settings)
+    return out
+
+
+def command(*args: str | Path) -> subprocess.Popen[str]:
+    """Start ``diffmavil`` with some arguments."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "diffmavil", *map(str, args)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
