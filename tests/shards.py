@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from diffmavil.data.audit import Audit
-from diffmavil.data.clips import ClipSource
+from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.errors import MediaError
+from diffmavil.data.media import Media
 from diffmavil.data.shards.encode import encode_clip
 from diffmavil.data.shards.index import write_index
 from diffmavil.data.shards.layout import INDEX_FOLDER, Stored
@@ -57,9 +60,34 @@ def command(*args: str | Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # its workers with it, so that a test can see whether any is left
     )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below a folder."""
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+class Trouble(ClipSource):
+    """A folder of which some files make their reader hang, die or fail, as their names say.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, *, root: Path) -> None:
+        self.root = root
+
+    def clips(self) -> list[Clip]:
+        return [Clip(str(path), labels=(path.stem[0],)) for path in sorted(self.root.iterdir())]
+
+    def open(self, clip: Clip) -> Media:
+        name = Path(clip.path).stem
+        if "hang" in name:
+            time.sleep(1000)
+        if "crash" in name:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "raise" in name:
+            raise ArithmeticError("seven is\nno number")
+        return super().open(clip)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +19,9 @@ from diffmavil.commands.prepare_pool import Job, PreparingStopped, Workers, star
 from diffmavil.commands.prepare_report import Report
 from diffmavil.data.audit import Audit
 from diffmavil.data.clips import Clip, ClipSource
-from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE
+from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE, REASONS
 from diffmavil.data.shards.encode import EncodedClip
-from diffmavil.data.shards.index import write_index
+from diffmavil.data.shards.index import remove_index, write_index
 from diffmavil.data.shards.layout import FORMAT_VERSION, INDEX_FOLDER, SETTINGS_FILE, Stored, shard_name
 from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, read_sidecar, write_atomically
 from diffmavil.types import Modalities
@@ -40,6 +42,7 @@ def prepare(
     timeout_s: float = 60.0,
     attempts: int = 2,
     most_lost_in_a_row: int | None = 256,
+    retry: list[str] | None = None,
 ) -> None:
     """Read each clip of a data set once, check it, and write what passes into shards; train from them with ShardSource.
 
@@ -59,6 +62,8 @@ def prepare(
         attempts: Times that a clip is tried that is missing, cannot be read, times out or crashes the decoder.
         most_lost_in_a_row: So many clips one after the other that are missing or cannot be opened are no bad clips but
             a disk that is gone, and stop the run; null: never.
+        retry: Reasons of rejected.csv, such as ["timed out"]: shards with clips that were rejected for one of these are
+            made again.
 
     Raises:
         ValueError: If a number is outside its range, if ``out`` holds something else, or if no clip passes.
@@ -70,7 +75,11 @@ def prepare(
             raise ValueError(f"{name} must be at least 1, got {value}")
     if timeout_s <= 0:
         raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
+    if not set(retry or ()) <= set(REASONS):
+        raise ValueError(f"retry must be some of {', '.join(REASONS)}, got {retry}")
     clips = list(source.clips())
+    if not clips:
+        raise ValueError("source must have clips, got none")
     settings = {
         "format_version": FORMAT_VERSION,
         "modalities": modalities,
@@ -81,23 +90,25 @@ def prepare(
         "clips_sha256": _fingerprint(clips),
     }
     _claim(out, settings)
-    numbers = range(-(-len(clips) // clips_per_shard))
-    todo = [number for number in numbers if read_sidecar(out, number) is None]
-    job = Job(source, modalities, stored, audit)
-    shards = _Shards(out, clips, clips_per_shard, most_lost_in_a_row)
-    if todo:
-        try:
-            with start_workers(
-                job, count=workers or available_cores(), timeout_s=timeout_s, attempts=attempts
-            ) as processes:
-                shards.write(todo, processes)
-        except KeyboardInterrupt:
-            print("\nstopped; finished shards are kept, and the same command goes on", file=sys.stderr)
-            raise
-    report = Report(clips)
-    sidecars = report.counted(_finished(out, number) for number in numbers)
-    write_index(out / INDEX_FOLDER, sidecars, classes=source.class_names(), settings=settings)
-    report.write(out)
+    with _alone(out):
+        numbers = range(-(-len(clips) // clips_per_shard))
+        todo = [number for number in numbers if not _is_done(out, number, retry or ())]
+        if todo:
+            print(f"{len(clips)} clips, {len(numbers)} shards, {len(todo)} to write", file=sys.stderr)
+            remove_index(out / INDEX_FOLDER)
+            job = Job(source, modalities, stored, audit)
+            shards = _Shards(out, clips, clips_per_shard, most_lost_in_a_row)
+            count = workers or available_cores()
+            try:
+                with start_workers(job, count=count, timeout_s=timeout_s, attempts=attempts) as processes:
+                    shards.write(todo, processes)
+            except KeyboardInterrupt:
+                print("\nstopped; finished shards are kept, and the same command goes on", file=sys.stderr)
+                raise
+        report = Report(clips)
+        sidecars = report.counted(_finished(out, number) for number in numbers)
+        write_index(out / INDEX_FOLDER, sidecars, classes=source.class_names(), settings=settings)
+        report.write(out)
     if report.num_kept == 0:
         raise ValueError(f"no clip of {len(clips)} passes: {report.lines()[1]}; see {out / 'rejected.csv'}")
     print("\n".join(report.lines()))
@@ -175,9 +186,8 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     for name, value in _flat(settings).items():
         was = _flat(before).get(name)
         if was != value:
-            now = "another list of clips" if name.startswith("clips_sha") else f"{name} {value}"
-            began = "" if name.startswith("clips_sha") else f" {name} {was},"
-            raise ValueError(f"{out} was begun with{began or ' other clips,'} got {now}: choose another --out")
+            wrong = "other clips" if name == "clips_sha256" else f"{name} = {was}, got {value}"
+            raise ValueError(f"{out} was begun with {wrong}: choose another --out")
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
@@ -185,6 +195,24 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
     return flat
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other processes from writing into the folder; a lock ends with its process, however that ends."""
+    with (out / SETTINGS_FILE).open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"out must be written by one command at a time, got {out}, which another writes") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+def _is_done(out: Path, number: int, retry: Collection[str]) -> bool:
+    sidecar = read_sidecar(out, number)
+    return sidecar is not None and not any(rejection["reason"] in retry for rejection in sidecar.rejected)
 
 
 def _finished(out: Path, number: int) -> Sidecar:

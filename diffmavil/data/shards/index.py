@@ -52,13 +52,18 @@ _NAMES_FILE: Final = "names.json"
 _ROWS_AT_ONCE: Final = 4096
 
 
+def remove_index(folder: Path) -> None:
+    """Make an index unusable, before the shards that it is about are written anew."""
+    (folder / _NAMES_FILE).unlink(missing_ok=True)
+
+
 def write_index(
     folder: Path, sidecars: Iterable[Sidecar], *, classes: Sequence[str] | None, settings: dict[str, Any]
 ) -> None:
     """Write the index of finished shards.
 
     Args:
-        folder: Where to; ``names.json`` is removed first and written last.
+        folder: Where to; ``names.json`` is removed first and written last, so that an index is whole or not there.
         sidecars: What is in each shard.
         classes: Names of the classes, in the order of their ids; ``None`` for the sorted labels.
         settings: How the shards were made, for a reader.
@@ -66,7 +71,7 @@ def write_index(
     Raises:
         OSError: If it cannot be written.
     """
-    (folder / _NAMES_FILE).unlink(missing_ok=True)
+    remove_index(folder)
     rows, frames, labels, paths = bytearray(), array("I"), array("i"), bytearray()
     ids = {name: k for k, name in enumerate(classes or ())}
     sizes = []

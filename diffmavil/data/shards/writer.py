@@ -106,6 +106,7 @@ class ShardWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
+            sidecar_path(self._folder, self._number).unlink(missing_ok=True)
             self._partial.replace(self._path)
         sidecar = json.dumps(asdict(self._sidecar))
         write_atomically(sidecar_path(self._folder, self._number), sidecar)

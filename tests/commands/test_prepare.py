@@ -1,0 +1,248 @@
+"""``diffmavil prepare``, with its processes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import webdataset
+from command_config import Run
+from media import counter_frame, tone, write_clip, write_media
+from PIL import Image
+from shards import Trouble, command, contents, write_shards
+
+from diffmavil.commands.prepare import prepare
+from diffmavil.data import FolderSource, ManifestSource, ShardSource
+from diffmavil.data.audit import Audit
+
+KILLS = int(os.environ.get("KILLS", "1"))
+"""How often the interrupted run is killed: once, to be quick."""
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tars(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(folder).items() if name.endswith(".tar")}
+
+
+@pytest.mark.slow
+def test_killed_and_gone_on_with_by_other_workers_it_writes_the_same_bytes(made_clips: Path, tmp_path: Path) -> None:
+    source = ManifestSource(path=made_clips / "manifest.csv", label_column="label")
+    # written by this process alone, clip by clip
+    straight = write_shards(source, tmp_path / "straight", audit=Audit(), clips_per_shard=2)
+    out = tmp_path / "killed"
+    args = ["--source", "ManifestSource", "--source.path", made_clips / "manifest.csv"]
+    args += ["--source.label_column", "label", "--clips_per_shard", "2", "--workers", "1", "--out", out]
+    whole = 0
+    for k in range(KILLS):
+        process = command("prepare", *args)
+        while len(list(out.glob("*.tar"))) <= whole:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        time.sleep(random.Random(k).uniform(0, 0.2))
+        process.kill()
+        process.communicate()
+        whole = len(list(out.glob("*.tar")))
+        deadline = time.monotonic() + 20
+        while _group_lives(process):
+            assert time.monotonic() < deadline, "workers outlive the command"
+            time.sleep(0.05)
+    if KILLS == 1:
+        assert 0 < whole < 20, "killed before its end"
+        with pytest.raises(ValueError, match="the same `diffmavil prepare` goes on"):
+            ShardSource(root=out).clips()
+    written = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    for workers in (3, 2):
+        prepare(source=source, out=out, clips_per_shard=2, workers=workers)
+        assert contents(out / "sidecars") == contents(straight / "sidecars")
+        assert tars(out) == tars(straight) and len(tars(out)) == 20
+    done = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    assert done.items() >= written.items(), "a whole shard is not written again"
+    files = {name for name in contents(out) if "/" not in name and not name.endswith(".tar")}
+    assert files == {"prepare.json", "rejected.csv", "coverage.csv"}
+    for name in ("clips", "frames", "labels", "paths"):
+        assert (out / f"index/{name}.npy").read_bytes() == (straight / f"index/{name}.npy").read_bytes()
+
+
+def _group_lives(process: subprocess.Popen[str]) -> bool:
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good clips and one of each kind that is rejected."""
+    root = tmp_path_factory.mktemp("mixed")
+    frames = [counter_frame(k) for k in range(20)]
+    write_clip(root / "a good.mp4", seconds=2.0)
+    write_clip(root / "b crash.mp4", seconds=2.0)
+    write_clip(root / "c hang.mp4", seconds=2.0)
+    write_clip(root / "d raise.mp4", seconds=2.0)
+    (root / "e empty.mp4").touch()
+    write_media(root / "f mute.mp4", frames=frames)
+    write_media(root / "g sound.wav", sound=tone(2.0), audio_codec="pcm_s16le")
+    write_media(root / "h silent.mkv", frames=frames, sound=tone(2.0, amplitude=0.0005), audio_codec="flac")
+    write_media(root / "i still.mp4", frames=frames[:1] * 20, sound=tone(2.0))
+    write_media(root / "j apart.mp4", frames=frames, sound=tone(1.0))
+    write_clip(root / "k short.mp4", seconds=0.3)
+    write_clip(root / "l long.mp4", seconds=4.0)
+    (root / "m text.mp4").write_text("no film")
+    write_clip(root / "n góod.mp4", seconds=2.0)
+    return root
+
+
+def test_every_clip_is_in_the_shards_or_rejected_with_its_reason(mixed: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "out"
+    code, text, error = run(
+        *f"prepare --source shards.Trouble --source.root {mixed} --out {out} --workers 1".split(),
+        *"--timeout_s 3 --attempts 1 --audit.max_clip_s 3 --clips_per_shard 4".split(),
+    )
+    assert code == 0, error
+    reasons = {Path(row["path"]).stem[2:]: row["reason"] for row in rows(out / "rejected.csv")}
+    assert reasons == {
+        "crash": "crashed the decoder",
+        "hang": "timed out",
+        "raise": "crashed the decoder",
+        "empty": "empty file",
+        "mute": "no audio track",
+        "sound": "no video track",
+        "silent": "silent",
+        "still": "still picture",
+        "apart": "sound and picture apart",
+        "short": "too short",
+        "long": "too large",
+        "text": "not a media file",
+    }
+    details = {Path(row["path"]).stem[2:]: row["detail"] for row in rows(out / "rejected.csv")}
+    assert details["crash"] == "signal 11" and details["hang"] == "after 3 s"
+    assert details["raise"] == "ArithmeticError: seven is no number"
+    assert details["silent"].startswith("peak -66.0 dBFS")
+    assert [Path(clip.path).stem for clip in ShardSource(root=out).clips()] == ["a good", "n góod"]
+    assert "kept 2 of 14 clips" in text and "rejected 12: 2 crashed the decoder" in text
+    coverage = {row["class"]: (row["listed"], row["kept"]) for row in rows(out / "coverage.csv")}
+    assert coverage[""] == ("14", "2") and coverage["a"] == ("1", "1") and coverage["b"] == ("1", "0")
+    # checks can be turned off, one by one
+    off = "--audit.silence_dbfs null --audit.still_levels null --audit.apart_s null --audit.min_clip_s 0".split()
+    for name in "bcd":
+        next(mixed.glob(f"{name} *")).unlink()
+    code, text, error = run(*f"prepare --source FolderSource --source.root {mixed} --out {out}2".split(), *off)
+    assert code == 0 and "kept 7 of 11 clips" in text, error
+
+
+def test_tar_and_webdataset_read_the_shards_as_they_are(made_clips: Path, tmp_path: Path) -> None:
+    source = ManifestSource(path=made_clips / "manifest.csv", label_column="label")
+    out = write_shards(source, tmp_path / "out", clips_per_shard=20)
+    clips = list(source.clips())
+    listed = subprocess.run(["tar", "tf", out / "shard-000001.tar"], capture_output=True, text=True, check=True)
+    assert listed.stderr == ""
+    names = listed.stdout.splitlines()
+    stem = f"00000020_{Path(clips[20].path).stem}"
+    assert names[:4] == [f"{stem}.{ending}" for ending in ("json", "flac", "000.jpg", "001.jpg")]
+    with tarfile.open(out / "shard-000001.tar") as archive:
+        assert archive.getnames() == names
+        assert {(m.mtime, m.uid, m.gid, m.mode) for m in archive} == {(0, 0, 0, 0o644)}
+    urls = [str(path) for path in sorted(out.glob("*.tar"))]
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False))
+    assert len(samples) == len(clips)
+    for sample, clip in zip(samples, clips, strict=True):
+        about = json.loads(sample["json"])
+        assert (about["path"], about["labels"], about["split"]) == (clip.path, list(clip.labels), clip.split)
+        sound, rate = soundfile.read(io.BytesIO(sample["flac"]))
+        assert rate == 16000 and abs(len(sound) - 24000) < 1600
+        assert sum(name.endswith(".jpg") for name in sample) == 6
+        assert np.asarray(Image.open(io.BytesIO(sample["005.jpg"]))).shape == (48, 48, 3)
+
+
+def test_what_a_user_gets_wrong_is_one_line(mixed: Path, tmp_path: Path, run: Run) -> None:
+    source = tmp_path / "in"
+    write_clip(source / "a.mp4", seconds=1.0)
+    args = f"prepare --source FolderSource --source.root {source} --out {tmp_path / 'out'} --workers 1".split()
+    assert run(*args)[0] == 0
+    before = contents(tmp_path / "out")
+    assert run(*args)[0] == 0
+    assert contents(tmp_path / "out") == before
+    for more, message in [
+        ("--stored.fps 2", "was begun with stored.fps = 4.0, got 2.0: choose another --out"),
+        ("--modalities audio", "was begun with modalities = audio_video, got audio"),
+        ("--audit.apart_s null", "was begun with audit.apart_s = 0.5, got None"),
+        ("--stored.quality 0", "quality must be between 1 and 100, got 0"),
+        ("--workers 0", "workers must be at least 1, got 0"),
+        ("--timeout_s 0", "timeout_s must be above 0"),
+        ('--retry ["bad"]', "retry must be some of missing file"),
+    ]:
+        code, text, error = run(*args, *more.split())
+        assert (code, text) == (2, "") and message in error and error.count("\n") == 1, error
+    (source / "a.mp4").rename(source / "b.mp4")
+    assert "was begun with other clips" in run(*args)[2]
+    write_clip(source / "c.mp4", seconds=1.0)
+    assert "was begun with clips = 1, got 2" in run(*args)[2]
+    assert contents(tmp_path / "out") == before
+    args[6] = str(source)
+    assert "out must be a new or empty folder" in run(*args)[2]
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.mp4").write_text("no film")
+    code, text, error = run(*f"prepare --source FolderSource --source.root none --out {tmp_path / 'out3'}".split())
+    last = error.splitlines()[-1]
+    assert code == 2 and "no clip of 1 passes: rejected 1: 1 not a media file" in last and text == ""
+
+
+def test_a_disk_that_goes_away_is_not_taken_for_bad_clips(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for k in range(12):
+        write_clip(root / f"{k:02d}.mp4", seconds=1.0)
+    clips = [path.rename(path.with_suffix(".gone")) for path in sorted(root.iterdir())[4:]]
+    (tmp_path / "m.csv").write_text("path\n" + "".join(f"in/{k:02d}.mp4\n" for k in range(12)))
+    source, out = ManifestSource(path=tmp_path / "m.csv"), tmp_path / "out"
+    with pytest.raises(Exception, match="6 clips one after the other are missing.*09.mp4; is the disk gone"):
+        prepare(source=source, out=out, workers=1, clips_per_shard=3, most_lost_in_a_row=6)
+    assert [path.name for path in sorted(out.iterdir())] == [
+        "prepare.json",
+        "shard-000000.tar",
+        "shard-000001.tar",
+        "shard-000002.tar",
+        "sidecars",
+    ]
+    for path in clips:
+        path.rename(path.with_suffix(".mp4"))
+    prepare(source=source, out=out, workers=1, clips_per_shard=3)
+    assert len(list(ShardSource(root=out).clips())) == 7, "what was rejected before it stopped stays so"
+    prepare(source=source, out=out, workers=1, clips_per_shard=3, retry=["missing file"])
+    assert len(list(ShardSource(root=out).clips())) == 12
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(made_clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    args = ["--source.path", made_clips / "manifest.csv", "--out", out, "--workers", "1", "--clips_per_shard", "2"]
+    process = command("prepare", "--source", "ManifestSource", *args)
+    while not list(out.glob("*.tar")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    second = command("prepare", "--source", "ManifestSource", *args)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and "the same command goes on" in error and "Traceback" not in error
+    assert not list(out.glob("*.part"))
+    second.kill()
+    second.communicate()
+
+
+def test_trouble_is_what_the_tests_think(mixed: Path) -> None:
+    assert len(list(Trouble(root=mixed).clips())) == len(list(FolderSource(root=mixed).clips()))
