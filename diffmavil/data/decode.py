@@ -32,13 +32,17 @@ _GAP_S: Final = 0.5
 _ROUNDING_S: Final = 1e-3
 """Containers round time stamps to a millisecond."""
 
-_COUNTED_S: Final = 60.0
-"""Up to here, sound whose time stamps are coarser than its samples is decoded from the file's start, and counted."""
+_COUNTED_S: Final = 30.0
+"""Windows up to here are decoded from the file's start: some codecs' noise depends on all that came before, and some
+containers' time stamps are coarser than a sample."""
 
 _STEPS_BACK_S: Final = (0.0, 10.0, inf)
 """Some containers seek too far: how much earlier to try again."""
 
 _MAX_RATE_HZ: Final = 768_000
+
+_FULL_SCALE: Final = 32768
+"""The value 1 in 16 bits."""
 
 
 class MediaFile(Media):
@@ -88,17 +92,16 @@ class MediaFile(Media):
             raise MediaError(self.path, NO_AUDIO)
         first, count = round(start_s * sample_rate_hz), round(duration_s * sample_rate_hz)
         with self._file.errors():
-            stream = self._file.audio
-            is_coarse = stream.time_base * stream.codec_context.sample_rate > 1 and start_s < _COUNTED_S
             for back_s in _STEPS_BACK_S:
                 mono = Mono(sample_rate_hz, first, count)
-                from_s = 0.0 if is_coarse and back_s < inf else start_s - _PREROLL_S - back_s
+                from_s = (0.0 if start_s < _COUNTED_S else start_s - _PREROLL_S) - back_s
                 if self._hear(mono, from_s, start_s, span_s):
                     break
-            samples = mono.window()
-        end_s = (first + len(samples)) / sample_rate_hz
-        self._check_length("sound", end_s, start_s + duration_s, span_s)
-        return samples
+            sound = mono.window()
+        self._check_length("sound", (first + len(sound)) / sample_rate_hz, start_s + duration_s, span_s)
+        if not np.isfinite(sound).all():
+            raise MediaError(self.path, CANNOT_DECODE, "the sound holds what is no number")
+        return np.clip(np.rint(sound * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
     def _hear(self, mono: Mono, from_s: float, start_s: float, span_s: Span) -> bool:
         """Decode from ``from_s`` on; ``False`` if that turns out to lie after the window's start."""
@@ -107,13 +110,13 @@ class MediaFile(Media):
             if frame.sample_rate != (rate_hz or frame.sample_rate) or frame.sample_rate > _MAX_RATE_HZ:
                 raise MediaError(self.path, CANNOT_DECODE, f"its sample rate turns into {frame.sample_rate} Hz")
             rate_hz = frame.sample_rate
-            until_s = max(start_s, span_s[0]) if mono.end_s is None else mono.end_s
-            if min(time_s, mono.stop_s) - until_s > _GAP_S:
+            known_s = max(start_s, span_s[0]) if mono.end_s is None else mono.end_s
+            if min(time_s, mono.until_s) - known_s > _GAP_S:
                 if mono.end_s is None and from_s > -inf:
                     return False
-                raise MediaError(self.path, CANNOT_DECODE, f"no sound from {until_s:.2f} s to {time_s:.2f} s")
+                raise MediaError(self.path, CANNOT_DECODE, f"no sound from {known_s:.2f} s to {time_s:.2f} s")
             mono.push(time_s, frame)
-            if mono.end_s is not None and mono.end_s >= mono.stop_s:
+            if mono.end_s and mono.end_s >= mono.until_s:
                 break
         return True
 
