@@ -110,6 +110,8 @@ class Container:
         try:
             if self.audio is None and self.video is None:
                 raise MediaError(path, NOT_MEDIA, f"{self._container.format.name} without sound or picture")
+            if self._container.format.name == "flac" and not self._head.startswith((b"fLaC", b"ID3")):
+                raise MediaError(path, CANNOT_DECODE, "its header is lost")
             with self.errors():
                 self._check_size()
                 self.info = self._read_info()

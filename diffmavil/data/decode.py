@@ -23,10 +23,10 @@ from diffmavil.data.mono import Mono
 _PREROLL_S: Final = 0.25
 """Sound decoded before a window, so that codecs with memory have settled when it begins."""
 
-_MISSING_S: Final = 0.25
+_MISSING_S: Final = {"sound": 0.1, "picture": 0.25}
 """Stated durations may be too long by this much; where more is missing, the file is truncated."""
 
-_GAP_S: Final = 0.5
+_GAP_S: Final = 0.05
 """Longest hole in the sound that is taken for silence; where more is missing, the file is damaged."""
 
 _ROUNDING_S: Final = 1e-3
@@ -118,7 +118,7 @@ class MediaFile(Media):
             mono.push(time_s, frame)
             if mono.end_s and mono.end_s >= mono.until_s:
                 break
-        return True
+        return mono.end_s is not None or from_s == -inf
 
     def frames(self, times_s: Sequence[float], short_side: int | None = None) -> npt.NDArray[np.uint8]:
         """Decode the pictures that are shown at some instants.
@@ -157,7 +157,7 @@ class MediaFile(Media):
         for time_s, frame in self._file.decode("video", start_s):
             if shown is None and time_s > begins_s + _ROUNDING_S and start_s > -inf:
                 return None
-            if shown is None and time_s > begins_s + _MISSING_S:
+            if shown is None and time_s > begins_s + _MISSING_S["picture"]:
                 raise MediaError(self.path, CANNOT_DECODE, f"no picture from {begins_s:.2f} s to {time_s:.2f} s")
             count = sum(wanted_s < time_s - _ROUNDING_S for wanted_s in times_s[len(pictures) :])
             if count:
@@ -165,6 +165,8 @@ class MediaFile(Media):
             if len(pictures) == len(times_s):
                 return pictures
             shown, shown_s = frame, time_s
+        if shown is None and start_s > -inf:
+            return None
         if shown is None:
             raise MediaError(self.path, CANNOT_DECODE, f"no picture at {times_s[0]:.2f} s")
         self._check_length("picture", shown_s + length_s(self._file.video, shown), times_s[-1], span_s)
@@ -180,6 +182,6 @@ class MediaFile(Media):
         return np.rot90(picture.astype(np.uint8, copy=False), round(frame.rotation / 90))
 
     def _check_length(self, what: str, end_s: float, wanted_s: float, span_s: Span) -> None:
-        if end_s < min(wanted_s, span_s[1]) - _MISSING_S:
+        if end_s < min(wanted_s, span_s[1]) - _MISSING_S[what]:
             detail = f"the {what} breaks off at {end_s:.2f} s of {span_s[1]:.2f} s"
             raise MediaError(self.path, CANNOT_DECODE, detail)
