@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import struct
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,9 +50,10 @@ class Case:
     must_read: bool = False
 
 
+@cache
 def _pictures() -> Pictures:
     y, x = np.mgrid[:144, :256]
-    pictures = []
+    pictures: Pictures = []
     for k in range(FPS * SECONDS):
         waves = [np.sin((x + 9 * k) / 19), np.sin((y + 6 * k) / 13), np.sin((x + y - 12 * k) / 31)]
         picture = 127 + 100 * np.stack(waves, axis=-1)
@@ -86,10 +90,11 @@ def encode(
         for film in films:
             film.width, film.height, film.pix_fmt, film.gop_size = width, 144, pix_fmt, gop
             film.codec_context.time_base = Fraction(1, 1000)
+            film.codec_context.options = {"deadline": "realtime", "cpu-used": "8"} if "vp" in str(video) else {}
         for number, film in enumerate(films):
             for k, picture in enumerate(_pictures()):
-                wide = np.resize(picture.swapaxes(0, 1), (width, 144, 3)).swapaxes(0, 1)
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(wide // (number + 1)), format="rgb24")
+                wide = np.tile(picture, (1, -(-width // 256), 1))[:, :width] // (number + 1)
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(wide), format="rgb24")
                 at_s = (k / FPS if times_s is None else times_s[k]) + shift_s
                 frame.pts, frame.time_base = round(at_s * 1000), Fraction(1, 1000)
                 container.mux(film.encode(frame))
@@ -204,7 +209,9 @@ class _Maker:
         yield self._patched(group, "huge.mkv", self.good["film.mkv"], [(b"\xb0\x82\x01\x00", 2, b"\xff\xff")])
         yield self._patched(group, "huge_vp8.webm", vp8, [(b"\x9d\x01\x2a", 3, b"\xff\x3f\xff\x3f")])
         yield self._patched(group, "huge_mjpeg.avi", mjpeg, [(b"\xff\xc0\x00\x11\x08", 5, huge)])
-        yield self._patched(group, "huge.avi", self.good["film.avi"], [(b"strf", 12, struct.pack("<ii", 1 << 16, 1 << 16))])
+        yield self._patched(
+            group, "huge.avi", self.good["film.avi"], [(b"strf", 12, struct.pack("<ii", 1 << 16, 1 << 16))]
+        )
 
     def too_long(self) -> Iterator[Case]:
         group = "huge declared durations"
@@ -247,7 +254,7 @@ class _Maker:
         case = made("negative start", "negative.mp4", **early)  # what comes before zero is not shown
         yield replace(case, times_s=TIMES_S[: -FPS // 2], begins_s=0.5)
         case = made("negative start", "negative.mkv", "film.mkv", **early)  # the encoder's 64 ms of lead-in are heard
-        yield replace(case, times_s=[time_s + 0.064 for time_s in TIMES_S], begins_s=-0.064)
+        yield replace(case, times_s=[time_s + 0.03 for time_s in TIMES_S], begins_s=-0.064)
         yield made("5.1 sound", "surround.mka", "sound.flac", video=None, audio="pcm_s24le", channels=6)
         yield made("5.1 sound", "surround.wav", "sound.wav", video=None, audio="pcm_s16le", channels=6)
         yield made("5.1 sound", "surround.flac", "sound.flac", video=None, audio="flac", channels=6)
@@ -306,3 +313,20 @@ def make(folder: Path) -> list[Case]:
     ]
     return [case for step in steps for case in step()]
 
+
+def save(folder: Path) -> None:
+    """Make the files, for ``made``."""
+    cases = make(folder)
+    (folder / "cases.pickle").write_bytes(pickle.dumps(cases))
+
+
+def made(folder: Path) -> list[Case]:
+    """The cases that ``save`` made in a folder."""
+    cases: list[Case] = pickle.loads((folder / "cases.pickle").read_bytes())
+    return cases
+
+
+if __name__ == "__main__":
+    import hostile  # by its name, under which the cases can be read again
+
+    hostile.save(Path(sys.argv[1]))

@@ -1,18 +1,17 @@
 """Reads every file of ``hostile.make`` and says what came of it; in a process of its own, which a file may not end.
 
-    PYTHONPATH=tests python tests/hostile_read.py FOLDER
+PYTHONPATH=tests python tests/hostile_read.py FOLDER
 """
 
 from __future__ import annotations
 
 import collections
 import resource
+import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import hostile
@@ -68,7 +67,7 @@ def compare(content: Content, case: hostile.Case) -> str:
             mine, per_s = np.rot90(mine, -case.turns, axes=(1, 2)), hostile.FPS
         else:
             per_s = hostile.RATE
-        shift = round(case.begins_s * per_s)
+        shift = int(case.begins_s * per_s)
         mine, good = mine[max(0, -shift) :], good[max(0, shift) :]
         if mine.shape[1:] != good.shape[1:]:
             return OTHER
@@ -110,17 +109,18 @@ def table(cases: list[hostile.Case], outcomes: list[Outcome]) -> str:
 
 
 def main(folder: Path) -> None:
-    with ProcessPoolExecutor(1, get_context("spawn")) as encoder:  # whose memory is not ours
-        cases = encoder.submit(hostile.make, folder).result()
+    subprocess.run([sys.executable, hostile.__file__, folder], check=True)  # encoding takes memory, which is not ours
+    cases = hostile.made(folder)
     for good in {case.like for case in cases if case.like is not None}:
         _good(good)
     before = _peak_mib()
     outcomes = []
     for case in cases:
-        print(f"{case.path.name!r}", end=": ", flush=True)  # the last line tells which file ended the process
-        outcomes.append(outcome(case))
-        o = outcomes[-1]
-        print(f"{o.what} ({o.detail}) {o.seconds:.3f} s, {o.added_mib:.1f} MiB", flush=True)
+        row = [case.group, ascii(case.path.name)[1:-1], case.must_read, case.like is not None]
+        print(*row, sep="\t", end="\t", flush=True)  # the last line tells which file ended the process
+        o = outcome(case)
+        outcomes.append(o)
+        print(o.what, o.detail, f"{o.seconds:.3f}", f"{o.added_mib:.1f}", sep="\t", flush=True)
     seconds = [o.seconds for o in outcomes]
     print(f"\n{table(cases, outcomes)}\n")
     print(f"slowest {max(seconds):.2f} s, all {sum(seconds):.1f} s; ", end="")

@@ -139,7 +139,7 @@ class Container:
             MediaError: At the deadline.
             av.FFmpegError: Where the stream is damaged.
         """
-        self._seek(getattr(self, kind), start_s)
+        is_whole = not self._seek(getattr(self, kind), start_s) and kind == "audio"
         stream = getattr(self, kind)  # another object if the file was opened again
         last_s, last, key_pts = 0.0, None, None
         for packet in self._container.demux(stream):
@@ -148,8 +148,9 @@ class Container:
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                # after a seek, the first packets and those that are shown before the key frame may refer to lost ones
-                if last is not None and (key_pts is None or packet.pts is None or packet.pts >= key_pts):
+                # the first packets and those that are shown before the key frame may refer to ones before them
+                is_first = last is None or (key_pts is not None and packet.pts is not None and packet.pts < key_pts)
+                if is_whole or not is_first:
                     raise
                 continue
             for frame in frames:
@@ -162,17 +163,20 @@ class Container:
                 last = frame
                 yield last_s, frame
 
-    def _seek(self, stream: Any, start_s: float) -> None:
-        """Go to the last place before ``start_s`` to decode from; reopen the file where it cannot seek."""
+    def _seek(self, stream: Any, start_s: float) -> bool:
+        """Go to the last place before ``start_s`` to decode from; ``False`` if that is the file's start."""
+        has_sought = False
         if start_s == -inf:
             self._reopen()
         elif start_s > 0.0 or not self._at_start:
             try:
                 offset = round((max(0.0, start_s) + self._zero_s) / stream.time_base)
                 self._container.seek(offset, stream=stream)
+                has_sought = True
             except av.FFmpegError:
                 self._reopen()
         self._at_start = False
+        return has_sought
 
     def _open(self) -> None:
         try:

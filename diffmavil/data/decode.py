@@ -29,6 +29,9 @@ _MISSING_S: Final = {"sound": 0.1, "picture": 0.25}
 _GAP_S: Final = 0.05
 """Longest hole in the sound that is taken for silence; where more is missing, the file is damaged."""
 
+_LEAD_IN_S: Final = 0.15
+"""Lossy codecs may begin with as much padding, which is not given out."""
+
 _ROUNDING_S: Final = 1e-3
 """Containers round time stamps to a millisecond."""
 
@@ -106,16 +109,18 @@ class MediaFile(Media):
     def _hear(self, mono: Mono, from_s: float, start_s: float, span_s: Span) -> bool:
         """Decode from ``from_s`` on; ``False`` if that turns out to lie after the window's start."""
         rate_hz = None
+        hole_s = _LEAD_IN_S if self._file.audio.codec_context.codec.lossy else _GAP_S
         for time_s, frame in self._file.decode("audio", from_s):
             if frame.sample_rate != (rate_hz or frame.sample_rate) or frame.sample_rate > _MAX_RATE_HZ:
                 raise MediaError(self.path, CANNOT_DECODE, f"its sample rate turns into {frame.sample_rate} Hz")
             rate_hz = frame.sample_rate
             known_s = max(start_s, span_s[0]) if mono.end_s is None else mono.end_s
-            if min(time_s, mono.until_s) - known_s > _GAP_S:
+            if min(time_s, mono.until_s) - known_s > hole_s:
                 if mono.end_s is None and from_s > -inf:
                     return False
                 raise MediaError(self.path, CANNOT_DECODE, f"no sound from {known_s:.2f} s to {time_s:.2f} s")
             mono.push(time_s, frame)
+            hole_s = _GAP_S
             if mono.end_s and mono.end_s >= mono.until_s:
                 break
         return mono.end_s is not None or from_s == -inf

@@ -64,8 +64,9 @@ class Mono:
 class _Run:
     """Frames without a hole between them.
 
-    The resampling filter's phases repeat where samples of both rates coincide. The run is made to begin at such a place,
-    by silence before it. FFmpeg's own mix of floating-point stereo to mono is sqrt(2) times the mean; this one is the mean.
+    The resampling filter's phases repeat where samples of both rates coincide. The run is made to begin at such a
+    place, by silence before it. FFmpeg's own mix of floating-point stereo to mono is sqrt(2) times the mean; this one
+    is the mean.
     """
 
     def __init__(self, at: int, frame: Any, wanted_rate: int) -> None:

@@ -1,0 +1,34 @@
+"""Broken, strange and hostile files: each gives what it should or is named with a reason, and no worker ends."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hostile_read
+
+from diffmavil.data.errors import REASONS
+
+FORMATS_WITHOUT_CHECKS = (".wav", ".webm")
+"""Every sequence of bits is a sound in PCM and Opus, or a picture in VP9: nobody can tell that some were flipped."""
+
+
+def test_every_file_is_read_rightly_or_named(tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(hostile_read.__file__)), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
+    rows = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
+    assert len(rows) == 200
+    for group, name, must_read, has_like, what, _, seconds, _ in rows:
+        assert float(seconds) < hostile_read.TIMEOUT_S, name
+        if must_read == "True":
+            assert what == hostile_read.WHOLE, name
+        if has_like == "False":
+            assert what in REASONS, name
+        if what == hostile_read.OTHER:
+            assert group in ("bits flipped", "headers zeroed"), name
+            assert name.endswith(FORMATS_WITHOUT_CHECKS), name
+    before, after = map(int, re.findall(r"(\d+) MiB", done.stdout)[-2:])
+    assert after - before < 100
