@@ -36,8 +36,8 @@ MAX_DURATION_S: Final = 1e6
 """No file lasts longer: one that says so is broken."""
 
 _FORMATS: Final = """
-    aac ac3 aiff amr amrnb amrwb ape asf au avi caf dts dtshd dv eac3 flac flv h264 hevc ivf loas m4v matroska mov mp3 mpeg
-    mpegts mpegvideo mxf nistsphere nut obu ogg rm tta w64 wav wv
+    aac ac3 aiff amr amrnb amrwb ape asf au avi caf dts dtshd dv eac3 flac flv h264 hevc ivf loas m4v matroska mov mp3
+    mpeg mpegts mpegvideo mxf nistsphere nut obu ogg rm tta w64 wav wv
 """
 """FFmpeg's names of sound and film. Left out are pictures, text, play lists and whatever else refers to other files."""
 
@@ -120,6 +120,7 @@ class Container:
             raise
 
     def close(self) -> None:
+        """Close the file."""
         self._container.close()
 
     @contextmanager

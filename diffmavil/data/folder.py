@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +22,9 @@ MEDIA_SUFFIXES: Final = frozenset(f"{_VIDEO} {_AUDIO}".split())
 class FolderSource(ClipSource):
     """Every media file below a folder, found by its file name ending, in sorted order.
 
-    A first-level folder called ``train``, ``val`` or ``test`` gives its files' split; others are ``train``.
+    A first-level folder called ``train``, ``val`` or ``test`` gives its files' split; others are ``train``. Links to
+    files and folders are followed, wherever they lead; one that leads back to a folder it lies in is left out. A link that
+    leads nowhere is listed, and named as a missing file when it is read.
 
     Args:
         root: The folder.
@@ -37,7 +41,7 @@ class FolderSource(ClipSource):
         """
         if not self.root.is_dir():
             raise ValueError(f"root must be a folder, got {self.root}")
-        paths = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
+        paths = sorted(_media_files(self.root, frozenset()))
         if not paths:
             raise ValueError(f"root must hold media files such as .mp4 or .wav, found none in {self.root}")
         return [Clip(path=str(path), split=self._split(path)) for path in paths]
@@ -45,3 +49,16 @@ class FolderSource(ClipSource):
     def _split(self, path: Path) -> str:
         top = path.relative_to(self.root).parts[0]
         return top if top in SPLITS else "train"
+
+
+def _media_files(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """The media files below a folder; ``above``: real paths of the folders that it was come by."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _media_files(folder / entry.name, above | {real})
+            elif os.path.splitext(entry.name)[1].lower() in MEDIA_SUFFIXES:
+                yield folder / entry.name

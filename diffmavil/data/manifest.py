@@ -22,23 +22,45 @@ def read_table(path: Path, columns: list[str]) -> list[tuple[int, Row]]:
         Line number and cells of each row; cells that a row lacks are empty.
 
     Raises:
-        ValueError: If the file cannot be read, has no rows, or lacks one of the columns.
+        ValueError: If the file cannot be read, has no rows, lacks one of the columns, or is malformed (with the line).
     """
+    rows: list[tuple[int, Row]] = []
+    line = 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
+            reader = csv.DictReader(file, restval="", strict=True)
             names = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = names
-            rows = [(reader.line_num, {name: row[name].strip() for name in names}) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise ValueError(f"{path}: the table cannot be read ({reason})") from error
+            line = reader.line_num
+            for row in reader:
+                if None in row:
+                    raise csv.Error(f"there must be {len(names)} cells, got {len(names) + len(row[None])}")
+                rows.append((reader.line_num, {name: row[name].strip() for name in names}))
+                line = reader.line_num
+    except OSError as error:
+        raise ValueError(f"{path}: the table cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, line {_undecodable_line(path)}: the table must be UTF-8 text") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line + 1}: the row is malformed ({error})") from error
     for column in columns:
         if column not in names:
             raise ValueError(f"{path}: there must be a column {column!r}, got {', '.join(names) or 'an empty file'}")
     if not rows:
         raise ValueError(f"{path}: the table must have at least one row, got only its header")
     return rows
+
+
+def _undecodable_line(path: Path) -> int:
+    """Number of the first line that is not UTF-8."""
+    number = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                break
+    return number
 
 
 class ManifestSource(ClipSource):

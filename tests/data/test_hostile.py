@@ -24,7 +24,8 @@ def test_every_file_is_read_rightly_or_named(tmp_path: Path) -> None:
     for group, name, must_read, has_like, what, _, seconds, _ in rows:
         assert float(seconds) < hostile_read.TIMEOUT_S, name
         if must_read == "True":
-            assert what == hostile_read.WHOLE, name
+            # Matroska's length does not count what comes before zero
+            assert what == (hostile_read.SHORTER if name == "negative.mkv" else hostile_read.WHOLE), name
         if has_like == "False":
             assert what in REASONS, name
         if what == hostile_read.OTHER:

@@ -52,6 +52,19 @@ def test_folder_that_is_none_or_empty(tmp_path: Path) -> None:
         FolderSource(root=tmp_path).clips()
 
 
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    touch(outside, "far.wav", "deep/far.mp4")
+    touch(root, "a.wav", "sub/b.wav")
+    (root / "linked").symlink_to(outside)
+    (root / "one.mp4").symlink_to(outside / "deep" / "far.mp4")
+    (root / "nowhere.mp4").symlink_to(tmp_path / "nothing")
+    (root / "sub" / "up").symlink_to(root)
+    (outside / "deep" / "back").symlink_to(outside / "deep")
+    names = [Path(clip.path).relative_to(root).as_posix() for clip in FolderSource(root=root).clips()]
+    assert names == ["a.wav", "linked/deep/far.mp4", "linked/far.wav", "nowhere.mp4", "one.mp4", "sub/b.wav"]
+
+
 def test_manifest_with_everything(tmp_path: Path) -> None:
     path = manifest(
         tmp_path,
@@ -91,6 +104,10 @@ def test_manifest_with_paths_only(tmp_path: Path) -> None:
         ("path,label,start_s\na.mp4,x,-1\n", "line 2: start_s must be seconds of at least 0, got '-1'"),
         ("path,label,end_s\na.mp4,x,nan\n", "line 2: end_s must be seconds of at least 0, got 'nan'"),
         ("path,label,start_s,end_s\na.mp4,x,2,1\n", "line 2: end_s must be after start_s, got 1.0 and 2.0"),
+        ("path,label\na.mp4,x\nb.mp4,x,y,z\n", "line 3: the row is malformed (there must be 2 cells, got 4)"),
+        ("path,label\na.mp4,x\nb\0.mp4,x\n", "line 3: the row is malformed (line contains NUL)"),
+        ('path,label\n"a\nb.mp4",x\n"c.mp4,x\nd.mp4,x\n', "line 4: the row is malformed (unexpected end of data)"),
+        ('path,label\n"a.mp4"x,y\n', "line 2: the row is malformed"),
     ],
 )
 def test_manifest_errors_name_file_line_and_column(tmp_path: Path, text: str, message: str) -> None:
@@ -104,8 +121,11 @@ def test_manifest_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"missing.csv: the table cannot be read \(No such file or directory\)"):
         ManifestSource(path=tmp_path / "missing.csv").clips()
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00path\xff" * 10)
-    with pytest.raises(ValueError, match="binary.csv: the table cannot be read"):
+    with pytest.raises(ValueError, match="binary.csv, line 1: the table must be UTF-8 text"):
         ManifestSource(path=tmp_path / "binary.csv").clips()
+    (tmp_path / "latin.csv").write_bytes("path,label\na.mp4,x\nb.mp4,größer\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="latin.csv, line 3: the table must be UTF-8 text"):
+        ManifestSource(path=tmp_path / "latin.csv").clips()
     with pytest.raises(ValueError, match="label_separator must not be empty"):
         ManifestSource(path=tmp_path / "m.csv", label_separator="")
 
