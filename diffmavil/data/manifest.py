@@ -35,6 +35,8 @@ def read_table(path: Path, columns: list[str]) -> list[tuple[int, Row]]:
             for row in reader:
                 if None in row:
                     raise csv.Error(f"there must be {len(names)} cells, got {len(names) + len(row[None])}")
+                if "\0" in "".join(row.values()):
+                    raise csv.Error("a cell holds a NUL byte")
                 rows.append((reader.line_num, {name: row[name].strip() for name in names}))
                 line = reader.line_num
     except OSError as error:
@@ -53,13 +55,14 @@ def read_table(path: Path, columns: list[str]) -> list[tuple[int, Row]]:
 
 def _undecodable_line(path: Path) -> int:
     """Number of the first line that is not UTF-8."""
-    number = 0
+    number = 1
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        for line in file:
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
                 break
+            number += 1
     return number
 
 

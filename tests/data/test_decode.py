@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,53 @@ def test_resampling(folder: Path, rate: int, wanted: int) -> None:
     np.testing.assert_allclose(samples[200:-200], reference[200:-200], atol=half_a_sample + 1e-3)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate"),
+    [("mp4", "aac", 44100), ("webm", "libopus", 48000), ("mp3", "mp3", 22050), ("flac", "flac", 44100),
+     ("wav", "pcm_s16le", 11025), ("wav", "pcm_s16le", 44056)],
+)  # fmt: skip
+def test_a_sample_is_the_same_in_every_window(folder: Path, suffix: str, codec: str, rate: int) -> None:
+    path = write_media(folder / f"locked_{rate}.{suffix}", sound=noise(3.0, rate, 2), audio_codec=codec, rate=rate)
+    whole = decode_audio(path, 0.0, 4.0, 16000).astype(int)
+    for start_s, duration_s in ((0.0, 1.0), (0.01003, 0.5), (0.7777, 1.0), (1.23456, 0.6), (2.5, 9.0)):
+        window = decode_audio(path, start_s, duration_s, 16000).astype(int)
+        expected = whole[round(start_s * 16000) :][: round(duration_s * 16000)]
+        assert len(window) == len(expected) and np.abs(window - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("suffix", "codec", "rate"), [("mp4", "alac", 44100), ("flac", "flac", 48000)])
+def test_samples_of_far_windows_are_those_of_a_near_one(folder: Path, suffix: str, codec: str, rate: int) -> None:
+    """Beyond the part of a file that is decoded from its start."""
+    path = write_media(folder / f"far.{suffix}", sound=noise(36.0, rate), audio_codec=codec, rate=rate)
+    near = decode_audio(path, 29.0, 6.0, 16000).astype(int)
+    far = decode_audio(path, 32.34567, 1.0, 16000).astype(int)
+    assert np.abs(far - near[round(32.34567 * 16000) - 29 * 16000 :][:16000]).max() <= 1
+
+
+def test_a_hole_in_the_sound_is_damage(folder: Path) -> None:
+    import av
+
+    path, holed = write_media(folder / "full.mka", sound=noise(3.0, 16000), audio_codec="flac"), folder / "holed.mka"
+    with av.open(str(path)) as reader, av.open(str(holed), "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams[0])
+        for packet in reader.demux():
+            if packet.pts is not None and not 1000 <= packet.pts < 1100:
+                packet.stream = stream
+                writer.mux(packet)
+    with pytest.raises(MediaError, match=r"no sound from 1\.\d+ s to 1\.\d+ s"):
+        decode_audio(holed, 0.0, 3.0, 16000)
+    np.testing.assert_array_equal(decode_audio(holed, 0.1, 0.7, 16000), decode_audio(path, 0.1, 0.7, 16000))
+
+
+def test_sound_that_is_no_number_is_refused(folder: Path) -> None:
+    sound = tone(1.0)
+    sound[0, 8000] = np.nan
+    path = write_media(folder / "nan.wav", sound=sound, audio_codec="pcm_f32le")
+    with pytest.raises(MediaError, match="the sound holds what is no number"):
+        decode_audio(path, 0.0, 1.0, 16000)
+    assert len(decode_audio(path, 0.6, 0.4, 16000)) == 6400
+
+
 def test_sound_that_begins_late_is_preceded_by_zeros(folder: Path) -> None:
     path = write_media(folder / "late.mkv", frames=COUNTER[:30], sound=tone(2.0), sound_at_s=1.0)
     samples = decode_audio(path, 0.0, 3.0, 16000)
@@ -233,6 +281,38 @@ def test_missing_tracks(folder: Path) -> None:
         decode_audio(silent, 0.0, 1.0, 16000)
     with pytest.raises(MediaError, match="no video track"):
         decode_frames(blind, [0.0])
+
+
+def test_open_groups_of_pictures(folder: Path) -> None:
+    """After a seek, the pictures between a key frame and the one before it cannot be decoded, and are not wanted."""
+    import av
+
+    path = folder / "open.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.options = {
+            "crf": "10",
+            "x264-params": "open-gop=1:keyint=12:bframes=3:b-adapt=0:scenecut=0",
+        }
+        for picture in COUNTER:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    for k in range(60):
+        assert counter_of(decode_frames(path, [k / 10 + 0.05])[0]) == k
+
+
+def test_a_file_has_a_deadline(folder: Path) -> None:
+    path = write_clip(folder / "slow.mp4", seconds=4.0)
+    with pytest.raises(ValueError, match=r"timeout_s must be positive, got 0.0"):
+        MediaFile(path, timeout_s=0.0)
+    with MediaFile(path, timeout_s=0.5) as media:
+        assert len(media.frames([0.0])) == 1
+        time.sleep(0.6)
+        for read in (lambda: media.audio(0.0, 1.0, 16000), lambda: media.frames([0.0])):
+            with pytest.raises(MediaError) as caught:
+                read()
+            assert caught.value.reason == "timed out" and caught.value.detail == "not done after 0.5 s"
 
 
 def test_cover_art_is_no_film(folder: Path) -> None:
