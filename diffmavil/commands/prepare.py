@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import sys
@@ -23,6 +22,7 @@ from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE, REASONS
 from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.index import remove_index, write_index
 from diffmavil.data.shards.layout import FORMAT_VERSION, INDEX_FOLDER, SETTINGS_FILE, Stored, shard_name
+from diffmavil.data.shards.lock import locked
 from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, read_sidecar, write_atomically
 from diffmavil.types import Modalities
 
@@ -199,15 +199,12 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Keep other processes from writing into the folder; a lock ends with its process, however that ends."""
-    with (out / SETTINGS_FILE).open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"out must be written by one command at a time, got {out}, which another writes") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
+    """Keep other commands from writing into the folder."""
+    try:
+        with locked(out / SETTINGS_FILE, wait=False):
+            yield
+    except BlockingIOError:
+        raise ValueError(f"out must be written by one command at a time, got {out}, which another writes") from None
 
 
 def _is_done(out: Path, number: int, retry: Collection[str]) -> bool:

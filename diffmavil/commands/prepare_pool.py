@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -154,9 +153,8 @@ def start_workers(job: Job, *, count: int, timeout_s: float, attempts: int) -> I
     """
     # Processes are started at any time, to take the place of those that die, and this one has threads by then: forking
     # it would not be safe. A server without threads forks them off, with everything imported.
-    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-    if sys.platform != "win32":
-        context.set_forkserver_preload([__name__])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     pool = ProcessPool(count, initializer=_start, initargs=[job], context=context)
     try:
         yield Workers(pool, count, timeout_s, attempts)

@@ -6,9 +6,6 @@ import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
-
-_MOST_OPEN: Final = 64
 
 
 class ShardFiles(ABC):
@@ -31,14 +28,15 @@ class LocalFiles(ShardFiles):
 
     Args:
         folder: The folder.
+        most_open: How many files stay open.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, most_open: int = 64) -> None:
+        self._folder, self._most_open = folder, most_open
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_folder": self._folder, "_open": OrderedDict()}  # open files are of one process
+        return {**vars(self), "_open": OrderedDict()}  # open files are of one process
 
     def read(self, name: str, offset: int, size: int) -> bytearray:
         """Read bytes of a file; fewer where it ends.
@@ -54,18 +52,14 @@ class LocalFiles(ShardFiles):
 
     def _read(self, name: str, offset: int, size: int) -> bytearray:
         handle = self._handle(name)
-        data = bytearray(size)
-        view, count = memoryview(data), 0
-        while count < size:
-            got = os.preadv(handle, [view[count:]], offset + count)
-            if got == 0:
-                break
-            count += got
-        return data if count == size else data[:count]
+        data = bytearray(os.pread(handle, size, offset))
+        while 0 < len(data) < size and (more := os.pread(handle, size - len(data), offset + len(data))):
+            data += more
+        return data
 
     def _handle(self, name: str) -> int:
         if name not in self._open:
-            while len(self._open) >= _MOST_OPEN:
+            while len(self._open) >= self._most_open:
                 self._close(next(iter(self._open)))
             self._open[name] = os.open(self._folder / name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._open.move_to_end(name)

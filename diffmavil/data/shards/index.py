@@ -48,13 +48,14 @@ ROW: Final = np.dtype(
 FRAME: Final = np.dtype([("size", "<u4"), ("crc32", "<u4")])
 """A picture's JPEG file."""
 
-_NAMES_FILE: Final = "names.json"
+NAMES_FILE: Final = "names.json"
+ARRAYS: Final = ("clips", "frames", "labels", "paths")
 _ROWS_AT_ONCE: Final = 4096
 
 
 def remove_index(folder: Path) -> None:
     """Make an index unusable, before the shards that it is about are written anew."""
-    (folder / _NAMES_FILE).unlink(missing_ok=True)
+    (folder / NAMES_FILE).unlink(missing_ok=True)
 
 
 def write_index(
@@ -114,7 +115,7 @@ def write_index(
         "lengths": {name: len(values) for name, values in arrays.items()},
         "settings": settings,
     }
-    write_atomically(folder / _NAMES_FILE, json.dumps(about, indent=1))
+    write_atomically(folder / NAMES_FILE, json.dumps(about, indent=1))
 
 
 class ShardIndex:
@@ -129,8 +130,8 @@ class ShardIndex:
 
     def __init__(self, folder: Path) -> None:
         try:
-            names = json.loads((folder / _NAMES_FILE).read_text())
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names["lengths"]}
+            names = json.loads((folder / NAMES_FILE).read_text())
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         except FileNotFoundError:
             rule = "shards must have an index; preparing has not ended, and the same `diffmavil prepare` goes on"
             raise ValueError(f"{rule}, got none in {folder}") from None

@@ -23,23 +23,51 @@ from diffmavil.data.media import Media, MediaInfo, Span
 from diffmavil.data.shards.files import LocalFiles, ShardFiles
 from diffmavil.data.shards.index import ShardIndex
 from diffmavil.data.shards.layout import INDEX_FOLDER, Extent, clip_key, extents, shard_name
+from diffmavil.data.shards.remote import CachedFiles, Remote, RemoteFiles, cache_folder, fetch_index
 
 _ROUNDING_S = 1e-3
 
 
 class ShardSource(ClipSource):
-    """The clips of a folder that ``diffmavil prepare`` wrote.
+    """The clips of a folder that ``diffmavil prepare`` wrote, on this machine or far away.
 
     A clip's path is that of the file that it was made from, so that what is held out is the same as from the files.
 
     Args:
-        root: The folder.
+        root: The folder, or the URL of a copy of it that fsspec reaches: ``s3://bucket/shards``, ``http://...``.
+        cache_dir: Folder of this machine for what is fetched: the index, and shards. By default one of this user's in
+            the system's folder for temporary files.
+        cache_gb: Gigabytes of whole shards to keep there, of which the latest; 0: none, only the pictures and the sound
+            that are wanted are fetched, each time. To be worth it, give at least ``data.shuffle_blocks`` shards.
+        storage_options: For fsspec, such as ``{anon: true}``.
+
+    Raises:
+        ValueError: If ``cache_gb`` is below 0.
     """
 
-    def __init__(self, *, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        cache_dir: str | Path | None = None,
+        cache_gb: float = 0.0,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
+        if cache_gb < 0:
+            raise ValueError(f"cache_gb must be at least 0, got {cache_gb}")
+        self.root = str(root)
         self._index: ShardIndex | None = None
-        self._files = LocalFiles(self.root)
+        self._remote: Remote | None = None
+        self._files: ShardFiles
+        if "://" in self.root:
+            self._remote = Remote(self.root, storage_options or {})
+            self._cache = cache_folder(self._remote.url, None if cache_dir is None else Path(cache_dir))
+            cached = cache_gb > 0
+            self._files = (
+                CachedFiles(self._remote, self._cache, cache_gb * 1e9) if cached else RemoteFiles(self._remote)
+            )
+        else:
+            self._files = LocalFiles(Path(self.root))
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_index": None}  # mapped anew by each process
@@ -52,10 +80,20 @@ class ShardSource(ClipSource):
             ValueError: If the folder has no index that can be read.
         """
         if self._index is None:
-            if not self.root.is_dir():
-                raise ValueError(f"root must be a folder of shards, got {self.root}")
-            self._index = ShardIndex(self.root / INDEX_FOLDER)
+            self._index = ShardIndex(self._index_folder())
         return self._index
+
+    def _index_folder(self) -> Path:
+        if self._remote is None:
+            if not Path(self.root).is_dir():
+                raise ValueError(f"root must be a folder of shards, got {self.root}")
+            return Path(self.root) / INDEX_FOLDER
+        try:
+            return fetch_index(self._remote, self._cache)
+        except (OSError, ImportError, ValueError) as error:
+            raise ValueError(
+                f"root must hold an index of shards that can be read, got {self.root} ({error})"
+            ) from error
 
     def clips(self) -> Iterator[Clip]:
         """List the clips, in the order of the source that they were made from.
@@ -73,7 +111,7 @@ class ShardSource(ClipSource):
         """Open a clip; its bytes are read when they are asked for."""
         if clip.row is None:
             raise ValueError(f"row must be that of a clip of these shards, got None for {clip.path}")
-        return ShardMedia(self.index, self._files, clip.row, str(self.root))
+        return ShardMedia(self.index, self._files, clip.row, self.root)
 
 
 class ShardMedia(Media):
@@ -151,13 +189,13 @@ class ShardMedia(Media):
         places = self._members()[-last - 1 :]
         crcs = self._pictures["crc32"]
         begin, end = places[wanted[0]].offset, places[wanted[-1]].offset + places[wanted[-1]].size
-        data = np.frombuffer(self._read(Extent(begin, end - begin)), np.uint8)
+        data = memoryview(self._read(Extent(begin, end - begin)))
         pictures: dict[int, torch.Tensor] = {}
         for k in dict.fromkeys(wanted):
             jpeg = data[places[k].offset - begin :][: places[k].size]
             if zlib.crc32(jpeg) != crcs[k]:
                 raise MediaError(self.path, CANNOT_DECODE, f"picture {k} is damaged")
-            pictures[k] = decode_jpeg(torch.from_numpy(jpeg), ImageReadMode.RGB)
+            pictures[k] = decode_jpeg(torch.frombuffer(jpeg, dtype=torch.uint8), ImageReadMode.RGB)
         frames = torch.stack([pictures[k].permute(1, 2, 0) for k in wanted])
         return _shrink(frames, short_side).numpy()
 

@@ -1,0 +1,31 @@
+"""Keeping other processes of this machine out while something is written."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a lock on a file, which is made if missing; it ends with this process, however that ends.
+
+    On file systems that know no locks, nobody is kept out.
+
+    Args:
+        path: The file.
+        wait: Whether to wait for another process to let go of it.
+
+    Raises:
+        BlockingIOError: If another process holds it, and ``wait`` is false.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        yield
