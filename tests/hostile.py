@@ -1,4 +1,7 @@
-"""Two hundred broken, strange and hostile media files, made from a few good ones with a fixed seed."""
+"""Two hundred broken, strange and hostile media files, made from a few good ones with a fixed seed.
+
+python tests/hostile.py FOLDER
+"""
 
 from __future__ import annotations
 

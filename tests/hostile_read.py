@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import resource
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -109,7 +108,6 @@ def table(cases: list[hostile.Case], outcomes: list[Outcome]) -> str:
 
 
 def main(folder: Path) -> None:
-    subprocess.run([sys.executable, hostile.__file__, folder], check=True)  # encoding takes memory, which is not ours
     cases = hostile.made(folder)
     for good in {case.like for case in cases if case.like is not None}:
         _good(good)

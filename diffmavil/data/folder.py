@@ -23,8 +23,8 @@ class FolderSource(ClipSource):
     """Every media file below a folder, found by its file name ending, in sorted order.
 
     A first-level folder called ``train``, ``val`` or ``test`` gives its files' split; others are ``train``. Links to
-    files and folders are followed, wherever they lead; one that leads back to a folder it lies in is left out. A link that
-    leads nowhere is listed, and named as a missing file when it is read.
+    files and folders are followed, wherever they lead; one that leads back to a folder it lies in is left out. A link
+    that leads nowhere is listed, and named as a missing file when it is read.
 
     Args:
         root: The folder.
