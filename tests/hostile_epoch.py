@@ -67,13 +67,13 @@ def epoch(folder: Path) -> Epoch:
 
 def main(folder: Path) -> None:
     cases = hostile.made(folder)
-    mixes = {"good": mix(folder / "plain", cases[:1], 1000), "mixed": mix(folder / "mixed", cases, 4)}
+    mixes = {"good": mix(folder / "plain", cases[:1], 300), "mixed": mix(folder / "mixed", cases, 4)}
     for what, place in mixes.items():
         done = epoch(place)
         reasons = collections.Counter(skip.reason for skip in done.skips).most_common()
         peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         print(f"{what}: {len(done.asked)} files, {len(done.read)} clips in batches, {len(done.skips)} skips, ", end="")
-        print(f"{done.seconds:.1f} s, workers' peak {peak_mib:.0f} MiB")
+        print(f"{len(done.read) / done.seconds:.0f} clips/s, workers' peak {peak_mib:.0f} MiB")
         print("  " + ", ".join(f"{count} {reason}" for reason, count in reasons))
 
 

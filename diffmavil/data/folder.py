@@ -37,11 +37,14 @@ class FolderSource(ClipSource):
         """List the folder's media files.
 
         Raises:
-            ValueError: If the folder does not exist, or holds no file with a known ending.
+            ValueError: If the folder does not exist, cannot be read, or holds no file with a known ending.
         """
         if not self.root.is_dir():
             raise ValueError(f"root must be a folder, got {self.root}")
-        paths = sorted(_media_files(self.root, frozenset()))
+        try:
+            paths = sorted(_media_files(self.root, frozenset()))
+        except OSError as error:
+            raise ValueError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
         if not paths:
             raise ValueError(f"root must hold media files such as .mp4 or .wav, found none in {self.root}")
         return [Clip(path=str(path), split=self._split(path)) for path in paths]
@@ -58,7 +61,7 @@ def _media_files(folder: Path, above: frozenset[str]) -> Iterator[Path]:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
+            if os.path.isdir(entry):
                 yield from _media_files(folder / entry.name, above | {real})
             elif os.path.splitext(entry.name)[1].lower() in MEDIA_SUFFIXES:
                 yield folder / entry.name

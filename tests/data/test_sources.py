@@ -59,10 +59,19 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (root / "linked").symlink_to(outside)
     (root / "one.mp4").symlink_to(outside / "deep" / "far.mp4")
     (root / "nowhere.mp4").symlink_to(tmp_path / "nothing")
+    (root / "circle.mp4").symlink_to(root / "circle.mp4")
     (root / "sub" / "up").symlink_to(root)
     (outside / "deep" / "back").symlink_to(outside / "deep")
     names = [Path(clip.path).relative_to(root).as_posix() for clip in FolderSource(root=root).clips()]
-    assert names == ["a.wav", "linked/deep/far.mp4", "linked/far.wav", "nowhere.mp4", "one.mp4", "sub/b.wav"]
+    assert names == [
+        "a.wav",
+        "circle.mp4",
+        "linked/deep/far.mp4",
+        "linked/far.wav",
+        "nowhere.mp4",
+        "one.mp4",
+        "sub/b.wav",
+    ]
 
 
 def test_manifest_with_everything(tmp_path: Path) -> None:
