@@ -105,7 +105,7 @@ def prepare(
             except KeyboardInterrupt:
                 print("\nstopped; finished shards are kept, and the same command goes on", file=sys.stderr)
                 raise
-        report = Report(clips)
+        report = Report(clips, source.num_missing())
         sidecars = report.counted(_finished(out, number) for number in numbers)
         write_index(out / INDEX_FOLDER, sidecars, classes=source.class_names(), settings=settings)
         report.write(out)

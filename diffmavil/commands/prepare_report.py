@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffmavil.data.clips import SPLITS, Clip
+from diffmavil.data.errors import MISSING_FILE
 from diffmavil.data.shards.writer import Sidecar, write_atomically
 
 _ALL = ""
@@ -20,13 +21,15 @@ class Report:
     """Counts what was listed and what was kept.
 
     Args:
-        clips: All clips of the source.
+        clips: All clips of the source whose files are there.
+        missing: How many others its tables list, by split and class; under the class ``""``, all of a split.
     """
 
-    def __init__(self, clips: Sequence[Clip]) -> None:
-        self.listed: Counter[tuple[str, str]] = Counter()
+    def __init__(self, clips: Sequence[Clip], missing: Counter[tuple[str, str]]) -> None:
+        self.missing = missing
+        self.listed = Counter(missing)
         self.kept: Counter[tuple[str, str]] = Counter()
-        self.reasons: Counter[str] = Counter()
+        self.reasons = Counter({MISSING_FILE: sum(count for (_, name), count in missing.items() if name == _ALL)})
         self.tar_bytes = 0
         self._rejected: list[dict[str, Any]] = []
         for clip in clips:
@@ -61,15 +64,17 @@ class Report:
         columns = ["path", "start_s", "end_s", "reason", "detail"]
         rejected = [[rejection[column] for column in columns] for rejection in self._rejected]
         _write_csv(folder / "rejected.csv", [columns, *rejected])
-        coverage = [[*key, self.listed[key], self.kept[key]] for key in sorted(self.listed, key=_place)]
-        _write_csv(folder / "coverage.csv", [["split", "class", "listed", "kept"], *coverage])
+        coverage = [
+            [*key, self.listed[key], self.missing[key], self.kept[key]] for key in sorted(self.listed, key=_place)
+        ]
+        _write_csv(folder / "coverage.csv", [["split", "class", "listed", "missing", "kept"], *coverage])
 
     def lines(self) -> list[str]:
         """The summary."""
         rejected = self.num_listed - self.num_kept
         lines = [f"kept {self.num_kept} of {self.num_listed} clips, {self.tar_bytes / 1e9:.2f} GB"]
         if rejected:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common() if count)
             lines.append(f"rejected {rejected}: {reasons} (rejected.csv)")
         for split in SPLITS:
             if listed := self.listed[split, _ALL]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -66,6 +67,13 @@ class ClipSource(ABC):
         ``None``, the default: the sorted labels of the clips, each of which the train split must have.
         """
         return None
+
+    def num_missing(self) -> Counter[tuple[str, str]]:
+        """How many clips a data set's tables list whose files are not there, after ``clips`` has come to its end.
+
+        By split and class; under the class ``""``, all of a split. The default: none that is known of.
+        """
+        return Counter()
 
     @abstractmethod
     def clips(self) -> Iterable[Clip]:

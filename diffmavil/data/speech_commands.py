@@ -33,6 +33,10 @@ class SpeechCommandsSource(ClipSource):
         self.root = Path(root)
         self.missing: Counter[str] = Counter()
 
+    def num_missing(self) -> Counter[tuple[str, str]]:
+        """How many files of the lists are not there, by split."""
+        return Counter({(split, ""): count for split, count in self.missing.items()})
+
     def clips(self) -> Iterator[Clip]:
         """List the words' files in sorted order, and say how many of the lists' are missing.
 

@@ -64,6 +64,10 @@ class YouTubeSource(ClipSource):
         self.missing: Counter[str] = Counter()
         self.missing_labels: Counter[tuple[str, str]] = Counter()
 
+    def num_missing(self) -> Counter[tuple[str, str]]:
+        """How many segments have no file, by split and class."""
+        return Counter({(split, ""): count for split, count in self.missing.items()}) + self.missing_labels
+
     @abstractmethod
     def segments(self) -> Iterator[Segment]:
         """What the tables list, in their order.

@@ -14,6 +14,7 @@ import subprocess
 import tarfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ from PIL import Image
 from shards import command, contents, write_shards
 
 from diffmavil.commands.prepare import prepare
-from diffmavil.data import ManifestSource, ShardSource
+from diffmavil.commands.prepare_report import Report
+from diffmavil.data import Clip, ManifestSource, ShardSource
 from diffmavil.data.audit import Audit
 
 KILLS = int(os.environ.get("KILLS", "1"))
@@ -248,3 +250,18 @@ def test_a_disk_that_goes_away_is_not_taken_for_bad_clips(tmp_path: Path) -> Non
     assert len(list(ShardSource(root=out).clips())) == 7, "what was rejected before it stopped stays so"
     prepare(source=source, out=out, workers=1, clips_per_shard=3, retry=["missing file"])
     assert len(list(ShardSource(root=out).clips())) == 12
+
+
+def test_what_a_table_lists_and_has_no_file_is_counted_too(tmp_path: Path) -> None:
+    report = Report([Clip("a", labels=("x",))], Counter({("train", ""): 2, ("train", "y"): 2, ("test", ""): 1}))
+    report.write(tmp_path)
+    assert rows(tmp_path / "coverage.csv") == [
+        {"split": split, "class": name, "listed": listed, "missing": missing, "kept": "0"}
+        for split, name, listed, missing in (
+            ("train", "", "3", "2"),
+            ("train", "x", "1", "0"),
+            ("train", "y", "2", "2"),
+            ("test", "", "1", "1"),
+        )
+    ]
+    assert report.lines()[1] == "rejected 4: 3 missing file (rejected.csv)", "the one that has a file was not read"

@@ -133,6 +133,7 @@ def test_missing_files_are_counted_and_said_in_one_line(tmp_path: Path, caplog: 
         for _ in range(2):
             assert len(list(source.clips())) == 2
             assert source.missing == {"train": 2, "test": 1}
+    assert source.num_missing() == {("train", ""): 2, ("test", ""): 1, **source.missing_labels}
     assert source.missing_labels == {
         ("train", PETS): 2,
         ("train", SQUEAK): 1,
