@@ -70,9 +70,10 @@ def main(folder: Path) -> None:
     mixes = {"good": mix(folder / "plain", cases[:1], 300), "mixed": mix(folder / "mixed", cases, 4)}
     for what, place in mixes.items():
         done = epoch(place)
-        reasons = collections.Counter(skip.reason for skip in done.skips).most_common()
+        named = {skip.path: skip.reason for skip in done.skips}  # one may be tried again in place of another
+        reasons = collections.Counter(named.values()).most_common()
         peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(f"{what}: {len(done.asked)} files, {len(done.read)} clips in batches, {len(done.skips)} skips, ", end="")
+        print(f"{what}: {len(done.asked)} files, {len(done.read)} clips in batches, {len(named)} left out, ", end="")
         print(f"{len(done.read) / done.seconds:.0f} clips/s, workers' peak {peak_mib:.0f} MiB")
         print("  " + ", ".join(f"{count} {reason}" for reason, count in reasons))
 
