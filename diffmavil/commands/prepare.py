@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from diffmavil.commands.cores import available_cores
 from diffmavil.commands.prepare_pool import Job, PreparingStopped, Workers, start_workers
 from diffmavil.commands.prepare_report import Report
 from diffmavil.data.audit import Audit
+from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE, REASONS
 from diffmavil.data.shards.encode import EncodedClip
@@ -77,7 +78,9 @@ def prepare(
         raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
     if not set(retry or ()) <= set(REASONS):
         raise ValueError(f"retry must be some of {', '.join(REASONS)}, got {retry}")
-    clips = list(source.clips())
+    classes = source.class_names()
+    digest = hashlib.sha256()
+    clips = ClipTable(_digested(source.clips(), digest), classes)
     if not clips:
         raise ValueError("source must have clips, got none")
     settings = {
@@ -87,7 +90,7 @@ def prepare(
         "audit": asdict(audit),
         "clips_per_shard": clips_per_shard,
         "clips": len(clips),
-        "clips_sha256": _fingerprint(clips),
+        "clips_sha256": digest.hexdigest(),
     }
     _claim(out, settings)
     with _alone(out):
@@ -107,7 +110,7 @@ def prepare(
                 raise
         report = Report(clips, source.num_missing())
         sidecars = report.counted(_finished(out, number) for number in numbers)
-        write_index(out / INDEX_FOLDER, sidecars, classes=source.class_names(), settings=settings)
+        write_index(out / INDEX_FOLDER, sidecars, classes=classes, settings=settings)
         report.write(out)
     if report.num_kept == 0:
         raise ValueError(f"no clip of {len(clips)} passes: {report.lines()[1]}; see {out / 'rejected.csv'}")
@@ -133,7 +136,10 @@ class _Shards:
         done = len(self._clips) - sum(len(self._positions(number)) for number in numbers)
         clips = (self._clips[position] for number in numbers for position in self._positions(number))
         outcomes = workers.encode(clips)
-        with tqdm(total=len(self._clips), initial=done, desc="prepare", unit="clip", smoothing=0.05) as bar:
+        pause_s = 0.5 if sys.stderr.isatty() else 30.0  # between the bar's updates: a log file keeps all of them
+        with tqdm(
+            total=len(self._clips), initial=done, desc="prepare", unit="clip", mininterval=pause_s, smoothing=0.05
+        ) as bar:
             for number in numbers:
                 writer = ShardWriter(self._out, number)
                 try:
@@ -166,12 +172,12 @@ class _Shards:
             )
 
 
-def _fingerprint(clips: Sequence[Clip]) -> str:
-    digest = hashlib.sha256()
+def _digested(clips: Iterable[Clip], digest: hashlib._Hash) -> Iterator[Clip]:
+    """Take a checksum of clips on their way by."""
     for clip in clips:
         fields = (clip.path, clip.start_s, clip.end_s, clip.split, clip.labels, clip.fold)
         digest.update(repr(fields).encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+        yield clip
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Report:
         missing: How many others its tables list, by split and class; under the class ``""``, all of a split.
     """
 
-    def __init__(self, clips: Sequence[Clip], missing: Counter[tuple[str, str]]) -> None:
+    def __init__(self, clips: Iterable[Clip], missing: Counter[tuple[str, str]]) -> None:
         self.missing = missing
         self.listed = Counter(missing)
         self.kept: Counter[tuple[str, str]] = Counter()

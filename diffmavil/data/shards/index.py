@@ -9,7 +9,6 @@ paths.npy    the source's paths, UTF-8, clip after clip
 
 from __future__ import annotations
 
-import io
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -104,9 +103,7 @@ def write_index(
         "paths": np.frombuffer(paths, np.uint8),
     }
     for name, values in arrays.items():
-        file = io.BytesIO()
-        np.save(file, values)
-        write_atomically(folder / f"{name}.npy", file.getvalue())
+        write_atomically(folder / f"{name}.npy", values)
     about = {
         "format_version": FORMAT_VERSION,
         "classes": names,

@@ -6,10 +6,13 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.layout import END_OF_TAR, SIDECAR_FOLDER, clip_key, member, shard_name
@@ -115,7 +118,8 @@ class ShardWriter:
     def abandon(self) -> None:
         """Remove what is not finished."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # it writes what it still has, which may be why we are here
+                self._file.close()
         self._partial.unlink(missing_ok=True)
 
     def _write(self, data: bytes) -> None:
@@ -139,8 +143,8 @@ def read_sidecar(folder: Path, number: int) -> Sidecar | None:
         return None
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
-    """Write a file that is whole or not there, even after a power cut.
+def write_atomically(path: Path, data: str | bytes | npt.NDArray[Any]) -> None:
+    """Write a file that is whole or not there, even after a power cut; an array as numpy stores it.
 
     Raises:
         OSError: If it cannot be written; what was there before still is.
@@ -149,7 +153,10 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     with _told_apart(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            if isinstance(data, np.ndarray):
+                np.save(file, data)
+            else:
+                file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
