@@ -164,8 +164,9 @@ class ShardIndex:
             paths = bytes(self._paths[paths_at : int(rows["path_at"][-1] + rows["path_size"][-1])])
             labels = self._labels[labels_at : int(rows["label_at"][-1] + rows["num_labels"][-1])].tolist()
             for k, (split, fold, path_at, path_size, label_at, num_labels) in enumerate(rows[fields].tolist(), begin):
-                path = paths[path_at - paths_at :][:path_size].decode("utf-8", "surrogateescape")
-                ids = labels[label_at - labels_at :][:num_labels]
+                at, label_at = path_at - paths_at, label_at - labels_at
+                path = paths[at : at + path_size].decode("utf-8", "surrogateescape")
+                ids = labels[label_at : label_at + num_labels]
                 yield Clip(
                     path=path,
                     split=SPLITS[split],
