@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from small import AUDIO_SIZE, VIDEO_SIZE, batch, learner, trainer
@@ -133,10 +134,15 @@ def batches(rank: int, world: int, *, padded: bool, sizes: list[int]) -> DataLoa
     return DataLoader(parts, batch_size=None)  # type: ignore[arg-type]
 
 
-def full(value: Tensor) -> Tensor:
-    """A parameter, gradient or state, joined from its shards; all ranks must call it."""
-    value = value.detach()
-    return (value.full_tensor() if isinstance(value, DTensor) else value).clone()
+def full(values: dict[Any, Tensor]) -> dict[Any, Tensor]:
+    """Parameters, gradients or states, joined from their shards (rows of each); all ranks must call it."""
+    own = {name: value.to_local().numpy() for name, value in values.items() if isinstance(value, DTensor)}
+    shards = [own]
+    if own:
+        shards = [{} for _ in range(WORLD)]
+        torch.distributed.all_gather_object(shards, own)  # all at once, and as arrays: tensors take long to pickle
+    joined = {name: torch.from_numpy(np.concatenate([shard[name] for shard in shards])) for name in own}
+    return {name: joined[name] if name in joined else value.clone() for name, value in values.items()}
 
 
 def digest(value: Tensor) -> str:
@@ -145,9 +151,13 @@ def digest(value: Tensor) -> str:
 
 
 class Record(L.Callback):
-    """What a training went through: losses, the first step's gradients, metrics, and each parameter's state."""
+    """What a training went through: losses, the first step's gradients, metrics, and each parameter's state.
 
-    def __init__(self) -> None:
+    Of one that was resumed, the losses and what it started from.
+    """
+
+    def __init__(self, *, resumed: bool) -> None:
+        self.resumed = resumed
         self.losses: list[Tensor] = []
         self.gradients: dict[str, Tensor] = {}
         self.clipped: dict[str, Tensor] = {}
@@ -159,35 +169,40 @@ class Record(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # here, because FSDP2 leaves other tensors in the module between a forward and a backward pass
         self._names = {parameter: name for name, parameter in pl_module.named_parameters()}
-        self.start = self._state(trainer)
+        if self.resumed:
+            self.start = self._state(trainer)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
-        if not self.gradients:
+        if not self.resumed and not self.gradients:
             self.gradients = self._gradients(pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         self.losses.append(outputs["loss"].clone())
-        if not self.clipped:
+        if not self.resumed and not self.clipped:
             self.clipped = self._gradients(pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.metrics.append({name: value.clone() for name, value in trainer.callback_metrics.items()})
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.end = self._state(trainer)
+        if not self.resumed:
+            self.end = self._state(trainer)
 
     @staticmethod
     def _gradients(module: L.LightningModule) -> dict[str, Tensor]:
-        return {name: full(p.grad) for name, p in module.named_parameters() if p.grad is not None}
+        return full({name: p.grad for name, p in module.named_parameters() if p.grad is not None})
 
     def _state(self, trainer: L.Trainer) -> dict[str, dict[str, Any]]:
-        result = {}
+        result: dict[str, dict[str, Any]] = {}
+        tensors = {}
         for group in trainer.optimizers[0].param_groups:
             for parameter in group["params"]:
-                state = {key: full(value) for key, value in trainer.optimizers[0].state[parameter].items()}
-                settings = {key: group[key] for key in ("weight_decay", "peak_lr")}
-                digests = {key: digest(value) for key, value in {"weight": full(parameter), **state}.items()}
-                result[self._names[parameter]] = {**settings, **digests}
+                name = self._names[parameter]
+                result[name] = {key: group[key] for key in ("weight_decay", "peak_lr")}
+                state = {"weight": parameter.detach(), **trainer.optimizers[0].state[parameter]}
+                tensors |= {(name, key): value for key, value in state.items()}
+        for (name, key), value in full(tensors).items():
+            result[name][key] = digest(value)
         return result
 
 
@@ -204,7 +219,7 @@ def train(
 ) -> dict[str, Any]:
     """Train a case, from a checkpoint or from the beginning; give what it went through, and perhaps save it."""
     make, padded = CASES[case]
-    record = Record()
+    record = Record(resumed=source is not None)
     run = trainer(
         folder,
         strategy=strategy,
@@ -225,7 +240,7 @@ def train(
     )
     if save is not None:
         run.save_checkpoint(folder / save)
-    names = ["losses", "start"] if source else ["losses", "start", "end", "gradients", "clipped", "metrics"]
+    names = ["losses", "start"] if source else ["losses", "end", "gradients", "clipped", "metrics"]
     return {name: getattr(record, name) for name in names}
 
 

@@ -28,9 +28,9 @@ from diffmavil.data.synthetic.stage import Event, Stage
 FPS, RATE_HZ = 32, 16000
 
 
-def play(kind: str, seed: int, clip_s: float = 3.0) -> tuple[Event, npt.NDArray[np.float64]]:
-    """An event alone, white on black, and how much light each pixel shows, (T, H, W)."""
-    canvas = Canvas(background=np.zeros((3, 96, 96), np.float32), num_frames=round(clip_s * FPS))
+def perform(kind: str, seed: int, clip_s: float, size_px: int) -> tuple[Event, Canvas]:
+    """An event alone, white on black."""
+    canvas = Canvas(background=np.zeros((3, size_px, size_px), np.float32), num_frames=round(clip_s * FPS))
     white = (1.0, 1.0, 1.0)
     stage = Stage(
         rng=np.random.default_rng(seed),
@@ -41,7 +41,12 @@ def play(kind: str, seed: int, clip_s: float = 3.0) -> tuple[Event, npt.NDArray[
         sample_s=np.arange(round(clip_s * RATE_HZ)) / RATE_HZ,
         sample_rate_hz=RATE_HZ,
     )
-    event = KINDS[kind](stage)
+    return KINDS[kind](stage), canvas
+
+
+def play(kind: str, seed: int) -> tuple[Event, npt.NDArray[np.float64]]:
+    """Three seconds of an event, and how much light each pixel shows, (T, H, W)."""
+    event, canvas = perform(kind, seed, clip_s=3.0, size_px=96)
     return event, canvas.frames().mean(-1) / 255.0
 
 
@@ -134,9 +139,9 @@ def test_every_kind_is_seen_and_heard(kind: str) -> None:
 def test_clips_of_any_allowed_length_are_heard_to_their_end(kind: str) -> None:
     """One second is the shortest, a minute the longest."""
     for seed in range(20):
-        event, _ = play(kind, seed, clip_s=1.0)
+        event, _ = perform(kind, seed, clip_s=1.0, size_px=16)
         assert np.abs(event.sound).max() > 1e-3
-    event, _ = play(kind, 0, clip_s=60.0)
+    event, _ = perform(kind, 0, clip_s=60.0, size_px=16)
     assert loudness(event.sound, RATE_HZ * 5).min() > 1e-3, "in every five seconds"
 
 

@@ -19,6 +19,7 @@ from diffmavil.models.pretrained import CheckpointError, load_learner
 pytestmark = [
     pytest.mark.ddp,
     pytest.mark.slow,
+    pytest.mark.xdist_group("equality"),  # one worker, so that everything is trained once
     pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
 ]
 STRATEGIES = ["ddp", "fsdp"]
