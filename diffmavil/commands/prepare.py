@@ -99,7 +99,7 @@ def prepare(
         if todo:
             print(f"{len(clips)} clips, {len(numbers)} shards, {len(todo)} to write", file=sys.stderr)
             remove_index(out / INDEX_FOLDER)
-            job = Job(source, modalities, stored, audit)
+            job = Job(source, modalities, stored, audit, timeout_s)
             shards = _Shards(out, clips, clips_per_shard, most_lost_in_a_row)
             count = workers or available_cores()
             try:

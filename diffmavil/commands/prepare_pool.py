@@ -51,17 +51,19 @@ class Job:
         modalities: The streams that are wanted.
         stored: How they are stored.
         audit: What is checked.
+        timeout_s: Seconds that a clip may take.
     """
 
     source: ClipSource
     modalities: Modalities
     stored: Stored
     audit: Audit
+    timeout_s: float
 
     def run(self, clip: Clip) -> EncodedClip | Failure:
         """Read, check and encode a clip."""
         try:
-            with self.source.open(clip) as media:
+            with self.source.open(clip, timeout_s=self.timeout_s) as media:
                 return encode_clip(clip, media, self.modalities, self.stored, self.audit)
         except MediaError as error:
             return Failure(error.reason, error.detail)

@@ -53,13 +53,17 @@ class ClipSource(ABC):
             init_args: {root: ...}
     """
 
-    def open(self, clip: Clip) -> Media:
+    def open(self, clip: Clip, *, timeout_s: float = 30.0) -> Media:
         """Open one of the clips for reading; by default its ``path`` as a media file.
+
+        Args:
+            clip: The clip.
+            timeout_s: Seconds for all that is done with it.
 
         Raises:
             MediaError: If it cannot be opened.
         """
-        return MediaFile(clip.path)
+        return MediaFile(clip.path, timeout_s=timeout_s)
 
     def class_names(self) -> list[str] | None:
         """Names of all classes, in the order of their ids, where a data set has more than its clips show.

@@ -63,6 +63,7 @@ class ClipDataModule(L.LightningDataModule):
         eval_windows: Most windows of a clip in evaluation, spread evenly over it; their scores are averaged.
         val_fraction: Part of the train split's files to hold out where there is no val split, in [0, 1).
         test_splits: Splits that ``test`` reads; a linear probe needs ``[train, test]``.
+        timeout_s: Seconds that reading a clip may take.
         on_error: What to do about a clip that cannot be read: leave it out and say so at the end, or stop.
 
     Attributes:
@@ -105,6 +106,7 @@ class ClipDataModule(L.LightningDataModule):
         eval_windows: int = 1,
         val_fraction: float = 0.0,
         test_splits: list[str] = ["test"],  # noqa: B006 (config schema)
+        timeout_s: float = 30.0,
         on_error: Literal["skip", "raise"] = "skip",
     ) -> None:
         super().__init__()
@@ -127,7 +129,13 @@ class ClipDataModule(L.LightningDataModule):
         for name, (number, least) in at_least.items():
             if number < least:
                 raise ValueError(f"{name} must be at least {least}, got {number}")
-        above_0 = {"clip_s": clip_s, "frame_shift_ms": frame_shift_ms, "audio_std": audio_std, "fps": fps}
+        above_0 = {
+            "clip_s": clip_s,
+            "frame_shift_ms": frame_shift_ms,
+            "audio_std": audio_std,
+            "fps": fps,
+            "timeout_s": timeout_s,
+        }
         for name, value in above_0.items():
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be above 0, got {value}")
@@ -166,6 +174,7 @@ class ClipDataModule(L.LightningDataModule):
         if not test_splits or not set(test_splits) <= set(SPLITS):
             raise ValueError(f"test_splits must be some of {', '.join(SPLITS)}, got {test_splits}")
         self.test_splits = test_splits
+        self.timeout_s = timeout_s
         self.on_error = on_error
         self.audio_transform = AudioTransform(
             clip_s=clip_s,
@@ -339,7 +348,7 @@ class ClipDataModule(L.LightningDataModule):
         crop = partial(random_crop, min_scale=self.crop_min_scale, flip=self.horizontal_flip)
         return ClipDataset(
             clips=self.clips,
-            open=self.source.open,
+            open=partial(self.source.open, timeout_s=self.timeout_s),
             indices=indices,
             modalities=modalities,
             training=training,

@@ -63,7 +63,7 @@ class ClipDataset(Dataset[Item]):
 
     Args:
         clips: All clips of the data set.
-        open: Opens one of them; see :meth:`diffmavil.data.ClipSource.open`.
+        open: Opens one of them, such as :meth:`diffmavil.data.ClipSource.open`.
         indices: Positions of those that may take the place of an unreadable one.
         modalities: What to read.
         training: Whether windows are random and unreadable clips are replaced.

@@ -52,6 +52,10 @@ ARRAYS: Final = ("clips", "frames", "labels", "paths")
 _ROWS_AT_ONCE: Final = 4096
 
 
+NO_FOLD: Final = -1
+"""What stands for no fold."""
+
+
 def remove_index(folder: Path) -> None:
     """Make an index unusable, before the shards that it is about are written anew."""
     (folder / NAMES_FILE).unlink(missing_ok=True)
@@ -85,7 +89,7 @@ def write_index(
             for name in ("audio_s", "video_s"):
                 row[name] = np.nan if clip[name] is None else clip[name]
             row["shard"], row["split"] = shard, SPLITS.index(clip["split"])
-            row["fold"] = -1 if clip["fold"] is None else clip["fold"]
+            row["fold"] = NO_FOLD if clip["fold"] is None else clip["fold"]
             row["first_frame"], row["num_frames"] = len(frames) // 2, len(clip["frame_sizes"])
             row["path_at"], row["path_size"] = len(paths), len(path)
             row["label_at"], row["num_labels"] = len(labels), len(clip["labels"])
@@ -171,6 +175,6 @@ class ShardIndex:
                     path=path,
                     split=SPLITS[split],
                     labels=tuple(self.classes[label] for label in ids),
-                    fold=None if fold == -1 else fold,
+                    fold=None if fold == NO_FOLD else fold,
                     row=k,
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, MISSING_FILE, NO_AUDIO, NO_VIDEO, MediaError
 from diffmavil.data.media import Media, MediaInfo, Span
 from diffmavil.data.shards.files import LocalFiles, ShardFiles
-from diffmavil.data.shards.index import ShardIndex
+from diffmavil.data.shards.index import NO_FOLD, ShardIndex
 from diffmavil.data.shards.layout import INDEX_FOLDER, Extent, clip_key, extents, shard_name
 from diffmavil.data.shards.remote import CachedFiles, Remote, RemoteFiles, cache_folder, fetch_index
 
@@ -40,6 +41,7 @@ class ShardSource(ClipSource):
         cache_gb: Gigabytes of whole shards to keep there, of which the latest; 0: none, only the pictures and the sound
             that are wanted are fetched, each time. To be worth it, give at least ``data.shuffle_blocks`` shards.
         storage_options: For fsspec, such as ``{anon: true}``.
+        fold: The fold to test on, the others being for training; ``None``: the splits are as they were prepared.
 
     Raises:
         ValueError: If ``cache_gb`` is below 0.
@@ -52,10 +54,12 @@ class ShardSource(ClipSource):
         cache_dir: str | Path | None = None,
         cache_gb: float = 0.0,
         storage_options: dict[str, Any] | None = None,
+        fold: int | None = None,
     ) -> None:
         if cache_gb < 0:
             raise ValueError(f"cache_gb must be at least 0, got {cache_gb}")
         self.root = str(root)
+        self.fold = fold
         self._index: ShardIndex | None = None
         self._remote: Remote | None = None
         self._files: ShardFiles
@@ -99,16 +103,21 @@ class ShardSource(ClipSource):
         """List the clips, in the order of the source that they were made from.
 
         Raises:
-            ValueError: If the folder has no index that can be read.
+            ValueError: If the folder has no index that can be read, or if no clip is of the wanted fold.
         """
-        return self.index.clips()
+        if self.fold is None:
+            return self.index.clips()
+        folds = sorted(set(self.index.rows["fold"].tolist()) - {NO_FOLD})
+        if self.fold not in folds:
+            raise ValueError(f"fold must be one of {', '.join(map(str, folds)) or 'none'}, got {self.fold}")
+        return (replace(clip, split="test" if clip.fold == self.fold else "train") for clip in self.index.clips())
 
     def class_names(self) -> list[str] | None:
         """Names of all classes, if the source that the shards were made from knew them."""
         return self.index.classes if self.index.all_classes else None
 
-    def open(self, clip: Clip) -> Media:
-        """Open a clip; its bytes are read when they are asked for."""
+    def open(self, clip: Clip, *, timeout_s: float = 30.0) -> Media:
+        """Open a clip; its bytes are read when they are asked for, which nothing but the storage can hold up."""
         if clip.row is None:
             raise ValueError(f"row must be that of a clip of these shards, got None for {clip.path}")
         return ShardMedia(self.index, self._files, clip.row, self.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from media import counter_of, decode_audio, tone, write_clip, write_media
 from shards import write_shards
 
-from diffmavil.data import FolderSource, ManifestSource, MediaError, ShardSource
+from diffmavil.data import Clip, FolderSource, ManifestSource, MediaError, ShardSource
 from diffmavil.data.shards import Stored
 
 FPS = 10
@@ -69,6 +70,20 @@ def test_the_same_clips_spans_pictures_and_sound_as_from_the_folder(folder: Path
                 psnr.append(10 * np.log10(255**2 / np.mean((wanted.astype(float) - got) ** 2)))
     print(f"PSNR of the stored pictures: least {min(psnr):.1f} dB, mean {np.mean(psnr):.1f} dB")
     assert min(psnr) > 38
+
+
+def test_any_fold_can_be_the_one_to_test_on(folder: Path, shards: Path, tmp_path: Path) -> None:
+    class Folds(FolderSource):
+        def clips(self) -> list[Clip]:
+            return [replace(clip, split="train", fold=k % 2 + 1) for k, clip in enumerate(super().clips())]
+
+    root = write_shards(Folds(root=folder), tmp_path, stored=Stored(fps=1.0, short_side=32), clips_per_shard=2)
+    assert [clip.split for clip in ShardSource(root=root).clips()] == ["train"] * 5
+    assert [clip.split for clip in ShardSource(root=root, fold=2).clips()] == ["train", "test"] * 2 + ["train"]
+    with pytest.raises(ValueError, match="fold must be one of 1, 2, got 3"):
+        ShardSource(root=root, fold=3).clips()
+    with pytest.raises(ValueError, match="fold must be one of none, got 1"):
+        ShardSource(root=shards, fold=1).clips()
 
 
 def test_windows_at_the_ends_of_a_clip(folder: Path, shards: Path) -> None:
