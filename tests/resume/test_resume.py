@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ranks import ROOT, environment
 
 CONFIG = """
 seed_everything: 0
@@ -48,28 +49,49 @@ data:
 """
 
 
-def train(folder: Path, where: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Start the training of ``folder``, or take it up."""
-    script = Path(__file__).with_name("dying.py")
-    command = [sys.executable, str(script), str(folder), where, "fit", "--config", str(folder / "run.yaml")]
-    command += ["--trainer.default_root_dir", str(folder), "--ckpt_path", "last", *flags]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, start_new_session=True)
-
-
 def steps(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"rank{rank}.jsonl").read_text().splitlines()]
 
 
-def run(made_clips: Path, folder: Path, deaths: list[str], *flags: str) -> Path:
-    """A run that dies at each of the places, is taken up after each, and ends."""
-    folder.mkdir()
-    (folder / "run.yaml").write_text(CONFIG.replace("manifest.csv", str(made_clips / "manifest.csv")))
-    for where in deaths:
-        assert train(folder, where, *flags).returncode == -signal.SIGKILL
-    done = train(folder, "never", *flags)
-    assert done.returncode == 0, done.stderr
-    return folder
+class Runner:
+    """Runs that die where they are told to; see ``dying.py``."""
+
+    def __init__(self, made_clips: Path, folder: Path, process: subprocess.Popen[str]) -> None:
+        self.made_clips, self.folder, self.process = made_clips, folder, process
+
+    def run(self, name: str, deaths: list[str], *flags: str, ranks: int = 1) -> Path:
+        """A run that dies at each of the places, is taken up after each, and ends."""
+        folder = self.folder / name
+        folder.mkdir()
+        config = folder / "run.yaml"
+        config.write_text(CONFIG.replace("manifest.csv", str(self.made_clips / "manifest.csv")))
+        args = [
+            "fit",
+            "--config",
+            str(config),
+            "--trainer.default_root_dir",
+            str(folder),
+            "--ckpt_path",
+            "last",
+            *flags,
+        ]
+        for where in [*deaths, "never"]:
+            task = {"folder": str(folder), "where": where, "ranks": ranks, "args": [*args, *flags]}
+            print(json.dumps(task), file=self.process.stdin, flush=True)
+            assert self.process.stdout is not None
+            code = self.process.stdout.readline().strip()
+            wanted = "0" if where == "never" else str(-signal.SIGKILL)
+            assert code == wanted, (folder / "said.txt").read_text()
+        return folder
+
+
+@pytest.fixture
+def runner(made_clips: Path, tmp_path: Path) -> Iterator[Runner]:
+    command = [sys.executable, str(ROOT / "tests" / "dying.py")]
+    with subprocess.Popen(
+        command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield Runner(made_clips, tmp_path, process)
 
 
 def logs(folder: Path) -> Path:
@@ -97,23 +119,23 @@ def assert_same_run(killed: Path, whole: Path, ranks: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_it_had_not_been(made_clips: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_as_if_it_had_not_been(runner: Runner) -> None:
     flags = ("--data.num_workers", "2")
-    whole = run(made_clips, tmp_path / "whole", [], *flags)
+    whole = runner.run("whole", [], *flags)
     per_epoch = [sum(step["epoch"] == epoch for step in steps(whole)) for epoch in range(4)]
     in_the_middle = per_epoch[0] + per_epoch[1] // 2 + 1
     # before there is a checkpoint; in mid-epoch; while one is written; when it is written but not in its place; after
     # the last step of an epoch
     deaths = ["write:1", f"step:{in_the_middle}", "write:2", "rename:3", f"step:{sum(per_epoch[:3])}"]
-    killed = run(made_clips, tmp_path / "killed", deaths, *flags)
+    killed = runner.run("killed", deaths, *flags)
     assert_same_run(killed, whole, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.ddp
-def test_the_same_on_two_ranks(made_clips: Path, tmp_path: Path) -> None:
+def test_the_same_on_two_ranks(runner: Runner) -> None:
     flags = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.num_workers", "1")
-    whole = run(made_clips, tmp_path / "whole", [], *flags)
+    whole = runner.run("whole", [], *flags, ranks=2)
     in_the_middle = sum(step["epoch"] == 0 for step in steps(whole)) + 3
-    killed = run(made_clips, tmp_path / "killed", [f"step:{in_the_middle}", "write:2"], *flags)
+    killed = runner.run("killed", [f"step:{in_the_middle}", "write:2"], *flags, ranks=2)
     assert_same_run(killed, whole, 2)
