@@ -97,7 +97,7 @@ def _varied(data: ClipDataModule, split: str) -> list[int]:
     seen: set[tuple[str, ...]] = set()
     first: list[int] = []
     rest: list[int] = []
-    for index in data.split_indices[split]:
+    for index in data.split_indices[split].tolist():
         labels = data.clips[index].labels
         (rest if labels in seen else first).append(index)
         seen.add(labels)
