@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from sklearn.linear_model import LogisticRegression
 from small import made_data
 
 from diffmavil.cli import main
+from diffmavil.commands.configs import find_config
 from diffmavil.commands.demo import log_mel_baseline
 
 
@@ -20,6 +22,10 @@ def test_ends_with_a_page_and_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    tuning = yaml.safe_load(Path(find_config("demo/finetune.yaml")).read_text())
+    tuning["trainer"]["max_epochs"] = 2
+    Path("demo").mkdir()
+    Path("demo/finetune.yaml").write_text(yaml.safe_dump(tuning))  # a file of that name comes first
     assert main(["demo", "--out", "d", "--clips", "40", "--epochs", "1"]) == 0
     summary = json.loads(Path("d/results.json").read_text())
     starts = [(result["task"], result["start"]) for result in summary["results"]]
