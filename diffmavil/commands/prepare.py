@@ -24,7 +24,7 @@ from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.index import remove_index, write_index
 from diffmavil.data.shards.layout import FORMAT_VERSION, INDEX_FOLDER, SETTINGS_FILE, Stored, shard_name
 from diffmavil.data.shards.lock import locked
-from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, read_sidecar, write_atomically
+from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, partial_of, read_sidecar, write_atomically
 from diffmavil.types import Modalities
 
 _STORED: Final = Stored()
@@ -184,7 +184,8 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Make sure that the folder is new, or was begun with the same settings."""
     path = out / SETTINGS_FILE
     if not path.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        begun = partial_of(path)  # all that a command leaves that is killed here
+        if out.exists() and (not out.is_dir() or any(entry != begun for entry in out.iterdir())):
             raise ValueError(f"out must be a new or empty folder, or one that prepare began, got {out}")
         write_atomically(path, json.dumps(settings, indent=1))
         return

@@ -196,6 +196,8 @@ def test_what_a_user_gets_wrong_is_one_line(mixed: Path, tmp_path: Path, run: Ru
     source = tmp_path / "in"
     write_clip(source / "a.mp4", seconds=1.0)
     args = f"prepare --source FolderSource --source.root {source} --out {tmp_path / 'out'} --workers 1".split()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "prepare.json.part").write_text("{")  # killed when it had only just begun
     assert run(*args)[0] == 0
     before = contents(tmp_path / "out")
     assert run(*args)[0] == 0

@@ -67,7 +67,7 @@ class ShardWriter:
     def __init__(self, folder: Path, number: int) -> None:
         self._folder, self._number = folder, number
         self._path = folder / shard_name(number)
-        self._partial = self._path.with_name(self._path.name + ".part")
+        self._partial = partial_of(self._path)
         self._file: IO[bytes] | None = None
         self._sidecar = Sidecar()
 
@@ -143,13 +143,18 @@ def read_sidecar(folder: Path, number: int) -> Sidecar | None:
         return None
 
 
+def partial_of(path: Path) -> Path:
+    """Where a file is written before it is whole."""
+    return path.with_name(path.name + ".part")
+
+
 def write_atomically(path: Path, data: str | bytes | npt.NDArray[Any]) -> None:
     """Write a file that is whole or not there, even after a power cut; an array as numpy stores it.
 
     Raises:
         OSError: If it cannot be written; what was there before still is.
     """
-    partial = path.with_name(path.name + ".part")
+    partial = partial_of(path)
     with _told_apart(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
