@@ -131,7 +131,8 @@ class Workers:
 
     def _result(self, future: ProcessFuture[EncodedClip | Failure]) -> EncodedClip | Failure:
         try:
-            return future.result(timeout=2 * self.timeout_s + _START_S)
+            # a clip that is tried again comes after all that were read ahead, each of which may take its time
+            return future.result(timeout=(_WAITING_PER_WORKER + 1) * self.timeout_s + _START_S)
         except TimeoutError as error:
             if not future.done():
                 raise PreparingStopped("a worker process can be neither heard nor killed; is the disk hung?") from error
