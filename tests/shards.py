@@ -13,7 +13,7 @@ from typing import Any
 from diffmavil.data.audit import Audit
 from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.errors import MediaError
-from diffmavil.data.media import Media
+from diffmavil.data.media import TIMEOUT_S, Media
 from diffmavil.data.shards.encode import encode_clip
 from diffmavil.data.shards.index import write_index
 from diffmavil.data.shards.layout import INDEX_FOLDER, Stored
@@ -82,7 +82,7 @@ class Trouble(ClipSource):
     def clips(self) -> list[Clip]:
         return [Clip(str(path), labels=(path.stem[0],)) for path in sorted(self.root.iterdir())]
 
-    def open(self, clip: Clip) -> Media:
+    def open(self, clip: Clip, timeout_s: float = TIMEOUT_S) -> Media:
         name = Path(clip.path).stem
         if "hang" in name:
             time.sleep(1000)
@@ -90,4 +90,4 @@ class Trouble(ClipSource):
             os.kill(os.getpid(), signal.SIGSEGV)
         if "raise" in name:
             raise ArithmeticError("seven is\nno number")
-        return super().open(clip)
+        return super().open(clip, timeout_s)

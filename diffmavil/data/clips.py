@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from diffmavil.data.decode import MediaFile
-from diffmavil.data.media import Media
+from diffmavil.data.media import TIMEOUT_S, Media
 
 SPLITS: Final = ("train", "val", "test")
 """The parts of a data set that the package knows."""
@@ -53,7 +53,7 @@ class ClipSource(ABC):
             init_args: {root: ...}
     """
 
-    def open(self, clip: Clip, *, timeout_s: float = 30.0) -> Media:
+    def open(self, clip: Clip, *, timeout_s: float = TIMEOUT_S) -> Media:
         """Open one of the clips for reading; by default its ``path`` as a media file.
 
         Args:

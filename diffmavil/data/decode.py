@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from diffmavil.data.container import Container, length_s
 from diffmavil.data.errors import CANNOT_DECODE, NO_AUDIO, NO_VIDEO, MediaError
-from diffmavil.data.media import Media, MediaInfo, Span
+from diffmavil.data.media import TIMEOUT_S, Media, MediaInfo, Span
 from diffmavil.data.mono import Mono
 
 _PREROLL_S: Final = 0.25
@@ -62,7 +62,7 @@ class MediaFile(Media):
 
     info: MediaInfo
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout_s: float = 30.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> None:
         if not timeout_s > 0.0:
             raise ValueError(f"timeout_s must be positive, got {timeout_s}")
         self.path = os.fspath(path)

@@ -6,12 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Span = tuple[float, float]
 """Start and end in seconds."""
+
+TIMEOUT_S: Final = 30.0
+"""Seconds for all that is done with a file, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)

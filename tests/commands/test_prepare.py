@@ -27,9 +27,12 @@ from PIL import Image
 from shards import command, contents, write_shards
 
 from diffmavil.commands.prepare import prepare
+from diffmavil.commands.prepare_pool import Failure, Job
 from diffmavil.commands.prepare_report import Report
-from diffmavil.data import Clip, ManifestSource, ShardSource
+from diffmavil.data import Clip, FolderSource, ManifestSource, ShardSource
 from diffmavil.data.audit import Audit
+from diffmavil.data.shards.encode import EncodedClip
+from diffmavil.data.shards.layout import Stored
 
 KILLS = int(os.environ.get("KILLS", "1"))
 """How often the interrupted run is killed: once, to be quick."""
@@ -267,3 +270,11 @@ def test_what_a_table_lists_and_has_no_file_is_counted_too(tmp_path: Path) -> No
         )
     ]
     assert report.lines()[1] == "rejected 4: 3 missing file (rejected.csv)", "the one that has a file was not read"
+
+
+def test_a_clip_may_take_as_long_as_timeout_s_says(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in" / "a.mp4", seconds=1.0)
+    source, clip = FolderSource(root=tmp_path / "in"), Clip(str(tmp_path / "in" / "a.mp4"))
+    outcomes = [Job(source, "audio_video", Stored(), Audit(), timeout_s).run(clip) for timeout_s in (1e-6, 100.0)]
+    assert isinstance(outcomes[0], Failure) and outcomes[0].reason == "timed out"
+    assert isinstance(outcomes[1], EncodedClip)

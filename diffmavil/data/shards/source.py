@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as F
 
 from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, MISSING_FILE, NO_AUDIO, NO_VIDEO, MediaError
-from diffmavil.data.media import Media, MediaInfo, Span
+from diffmavil.data.media import TIMEOUT_S, Media, MediaInfo, Span
 from diffmavil.data.shards.files import LocalFiles, ShardFiles
 from diffmavil.data.shards.index import NO_FOLD, ShardIndex
 from diffmavil.data.shards.layout import INDEX_FOLDER, Extent, clip_key, extents, shard_name
@@ -116,7 +116,7 @@ class ShardSource(ClipSource):
         """Names of all classes, if the source that the shards were made from knew them."""
         return self.index.classes if self.index.all_classes else None
 
-    def open(self, clip: Clip, *, timeout_s: float = 30.0) -> Media:
+    def open(self, clip: Clip, *, timeout_s: float = TIMEOUT_S) -> Media:
         """Open a clip; its bytes are read when they are asked for, which nothing but the storage can hold up."""
         if clip.row is None:
             raise ValueError(f"row must be that of a clip of these shards, got None for {clip.path}")
