@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from diffmavil.data.clips import SPLITS, Clip, ClipSource
@@ -11,46 +12,45 @@ Row = dict[str, str]
 """One line of a table: column name to stripped cell."""
 
 
-def read_table(path: Path, columns: list[str]) -> list[tuple[int, Row]]:
-    """Read a CSV file with a header.
+def read_table(path: Path, columns: list[str]) -> Iterator[tuple[int, Row]]:
+    """Read a CSV file with a header, row by row.
 
     Args:
         path: The file.
         columns: Columns that it must have.
 
-    Returns:
-        Line number and cells of each row; cells that a row lacks are empty.
+    Yields:
+        Line number and cells of a row; cells that a row lacks are empty.
 
     Raises:
         ValueError: If the file cannot be read, has no rows, lacks one of the columns, or is malformed (with the line).
     """
-    rows: list[tuple[int, Row]] = []
-    line = 0
+    line, is_empty = 0, True
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="", strict=True)
             names = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = names
+            for column in columns:
+                if column not in names:
+                    there_are = ", ".join(names) or "an empty file"
+                    raise ValueError(f"{path}: there must be a column {column!r}, got {there_are}")
             line = reader.line_num
             for row in reader:
                 if None in row:
                     raise csv.Error(f"there must be {len(names)} cells, got {len(names) + len(row[None])}")
                 if "\0" in "".join(row.values()):
                     raise csv.Error("a cell holds a NUL byte")
-                rows.append((reader.line_num, {name: row[name].strip() for name in names}))
-                line = reader.line_num
+                yield reader.line_num, {name: row[name].strip() for name in names}
+                line, is_empty = reader.line_num, False
     except OSError as error:
         raise ValueError(f"{path}: the table cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}, line {_undecodable_line(path)}: the table must be UTF-8 text") from error
     except csv.Error as error:
         raise ValueError(f"{path}, line {line + 1}: the row is malformed ({error})") from error
-    for column in columns:
-        if column not in names:
-            raise ValueError(f"{path}: there must be a column {column!r}, got {', '.join(names) or 'an empty file'}")
-    if not rows:
+    if is_empty:
         raise ValueError(f"{path}: the table must have at least one row, got only its header")
-    return rows
 
 
 def _undecodable_line(path: Path) -> int:
@@ -94,14 +94,14 @@ class ManifestSource(ClipSource):
         self.label_column = label_column
         self.label_separator = label_separator
 
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Iterator[Clip]:
         """List the table's clips, in its order.
 
         Raises:
             ValueError: If the table cannot be read or lacks a column, or if a cell is not what it must be.
         """
         columns = ["path"] if self.label_column is None else ["path", self.label_column]
-        return [self._clip(line, row) for line, row in read_table(self.path, columns)]
+        return (self._clip(line, row) for line, row in read_table(self.path, columns))
 
     def _clip(self, line: int, row: Row) -> Clip:
         if not row["path"]:

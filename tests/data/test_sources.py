@@ -83,18 +83,18 @@ def test_manifest_with_everything(tmp_path: Path) -> None:
         "sub/b.mp4,,,train,\n"
         "/c.mp4,1,,,x\n".replace(",,,x", ",,val,x"),
     )
-    assert ManifestSource(path=path, label_column="what").clips() == [
+    assert list(ManifestSource(path=path, label_column="what").clips()) == [
         Clip(str(tmp_path / "a.mp4"), 0.5, 1.25, "test", ("dog", "cat")),
         Clip(str(tmp_path / "sub/b.mp4"), None, None, "train", ()),
         Clip("/c.mp4", 1.0, None, "val", ("x",)),
     ]
-    elsewhere = ManifestSource(path=path, media_root="media", label_column="what", label_separator="|").clips()
+    elsewhere = list(ManifestSource(path=path, media_root="media", label_column="what", label_separator="|").clips())
     assert (elsewhere[0].path, elsewhere[0].labels) == (str(Path("media/a.mp4")), ("dog; cat;dog",))
 
 
 def test_manifest_with_paths_only(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path\na.mp4\nb.mp4\n")
-    assert ManifestSource(path=path).clips() == [Clip(str(tmp_path / "a.mp4")), Clip(str(tmp_path / "b.mp4"))]
+    assert list(ManifestSource(path=path).clips()) == [Clip(str(tmp_path / "a.mp4")), Clip(str(tmp_path / "b.mp4"))]
 
 
 @pytest.mark.parametrize(
@@ -122,19 +122,19 @@ def test_manifest_with_paths_only(tmp_path: Path) -> None:
 def test_manifest_errors_name_file_line_and_column(tmp_path: Path, text: str, message: str) -> None:
     path = manifest(tmp_path, text)
     with pytest.raises(ValueError) as caught:
-        ManifestSource(path=path, label_column="label").clips()
+        list(ManifestSource(path=path, label_column="label").clips())
     assert str(path) in str(caught.value) and message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_manifest_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"missing.csv: the table cannot be read \(No such file or directory\)"):
-        ManifestSource(path=tmp_path / "missing.csv").clips()
+        list(ManifestSource(path=tmp_path / "missing.csv").clips())
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00path\xff" * 10)
     with pytest.raises(ValueError, match="binary.csv, line 1: the table must be UTF-8 text"):
-        ManifestSource(path=tmp_path / "binary.csv").clips()
+        list(ManifestSource(path=tmp_path / "binary.csv").clips())
     (tmp_path / "latin.csv").write_bytes("path,label\na.mp4,x\nb.mp4,größer\n".encode("latin-1"))
     with pytest.raises(ValueError, match="latin.csv, line 3: the table must be UTF-8 text"):
-        ManifestSource(path=tmp_path / "latin.csv").clips()
+        list(ManifestSource(path=tmp_path / "latin.csv").clips())
     with pytest.raises(ValueError, match="label_separator must not be empty"):
         ManifestSource(path=tmp_path / "m.csv", label_separator="")
 
@@ -171,7 +171,7 @@ def test_real_tables(shared_data: Path) -> None:
     clips = Esc50Source(root=shared_data / "esc10", fold=3).clips()
     assert len(clips) == 400 and sum(clip.split == "test" for clip in clips) == 80
     assert len({clip.labels for clip in clips}) == 10 and all(Path(clip.path).is_file() for clip in clips)
-    words = ManifestSource(path=shared_data / "grid" / "words.csv", label_column="word").clips()
+    words = list(ManifestSource(path=shared_data / "grid" / "words.csv", label_column="word").clips())
     assert len(words) == 4800 and len({clip.labels for clip in words}) == 51
     with pytest.raises(ValueError, match="must be a column 'sentence', got path, start_s, end_s, split, kind, word"):
-        ManifestSource(path=shared_data / "grid" / "words.csv", label_column="sentence").clips()
+        list(ManifestSource(path=shared_data / "grid" / "words.csv", label_column="sentence").clips())
