@@ -33,7 +33,7 @@ class FolderSource(ClipSource):
     def __init__(self, *, root: str | Path) -> None:
         self.root = Path(root)
 
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Iterator[Clip]:
         """List the folder's media files.
 
         Raises:
@@ -42,26 +42,38 @@ class FolderSource(ClipSource):
         if not self.root.is_dir():
             raise ValueError(f"root must be a folder, got {self.root}")
         try:
-            paths = sorted(_media_files(self.root, frozenset()))
+            path = ""
+            for path, top in _media_files(str(self.root), frozenset()):
+                yield Clip(path=path, split=top if top in SPLITS else "train")
         except OSError as error:
             raise ValueError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
-        if not paths:
+        if not path:
             raise ValueError(f"root must hold media files such as .mp4 or .wav, found none in {self.root}")
-        return [Clip(path=str(path), split=self._split(path)) for path in paths]
-
-    def _split(self, path: Path) -> str:
-        top = path.relative_to(self.root).parts[0]
-        return top if top in SPLITS else "train"
 
 
-def _media_files(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """The media files below a folder; ``above``: real paths of the folders that it was come by."""
+def _media_files(folder: str, above: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """The media files below a folder in sorted order, and the folder of the first level that each is in, if any.
+
+    Args:
+        folder: The folder.
+        above: Real paths of the folders that it was come by.
+    """
     real = os.path.realpath(folder)
     if real in above:
         return
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if os.path.isdir(entry):
-                yield from _media_files(folder / entry.name, above | {real})
-            elif os.path.splitext(entry.name)[1].lower() in MEDIA_SUFFIXES:
-                yield folder / entry.name
+        there = sorted(entries, key=lambda entry: entry.name)
+    for entry in there:
+        if is_folder(entry):
+            for path, _ in _media_files(entry.path, above | {real}):
+                yield path, entry.name
+        elif os.path.splitext(entry.name)[1].lower() in MEDIA_SUFFIXES:
+            yield entry.path, ""
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link to itself is none. Where it is a file, the disk is not asked."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

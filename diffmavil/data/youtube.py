@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from diffmavil.data.clips import Clip, ClipSource
-from diffmavil.data.folder import MEDIA_SUFFIXES
+from diffmavil.data.folder import MEDIA_SUFFIXES, is_folder
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def find_media(root: Path) -> dict[str, tuple[Named, ...]]:
                     if key not in same:
                         same[key] = _named(f"{folder}{os.sep}{mark}", start, f"{dot}{ending}")
                     found[youtube_id] = found[youtube_id] + same[key] if youtube_id in found else same[key]
-                elif entry.is_dir():
+                elif is_folder(entry):
                     folders.append(entry.path)
     return found
 

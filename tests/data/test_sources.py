@@ -32,7 +32,7 @@ def test_folder_is_sorted_recursive_and_split_by_its_first_level(tmp_path: Path)
         "other/train/t.webm",
         "train.mp4",
     )
-    clips = FolderSource(root=tmp_path).clips()
+    clips = list(FolderSource(root=tmp_path).clips())
     assert [(Path(clip.path).relative_to(tmp_path).as_posix(), clip.split) for clip in clips] == [
         ("a.wav", "train"),
         ("b.MP4", "train"),
@@ -46,10 +46,10 @@ def test_folder_is_sorted_recursive_and_split_by_its_first_level(tmp_path: Path)
 
 def test_folder_that_is_none_or_empty(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="root must be a folder, got .*nowhere"):
-        FolderSource(root=tmp_path / "nowhere").clips()
+        list(FolderSource(root=tmp_path / "nowhere").clips())
     touch(tmp_path, "notes.txt")
     with pytest.raises(ValueError, match="root must hold media files"):
-        FolderSource(root=tmp_path).clips()
+        list(FolderSource(root=tmp_path).clips())
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (root / "circle.mp4").symlink_to(root / "circle.mp4")
     (root / "sub" / "up").symlink_to(root)
     (outside / "deep" / "back").symlink_to(outside / "deep")
-    names = [Path(clip.path).relative_to(root).as_posix() for clip in FolderSource(root=root).clips()]
+    names = [Path(clip.path).relative_to(root).as_posix() for clip in list(FolderSource(root=root).clips())]
     assert names == [
         "a.wav",
         "circle.mp4",
