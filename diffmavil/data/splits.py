@@ -43,10 +43,11 @@ def hold_out(clips: ClipTable, indices: Positions, fraction: float, seed: int) -
     Returns:
         Positions of the clips kept, and of those held out.
     """
-    paths_of = np.array([clips.path(index) for index in indices.tolist()])
-    paths = np.unique(paths_of)
-    count = min(max(1, round(fraction * len(paths))), len(paths) - 1)
-    held = np.isin(paths_of, paths[np.random.default_rng((seed, 1)).permutation(len(paths))[:count]])
+    paths = [clips.path(index) for index in indices.tolist()]
+    files = {path: file for file, path in enumerate(sorted(set(paths)))}  # an array of text is as wide as its longest
+    count = min(max(1, round(fraction * len(files))), len(files) - 1)
+    file_of = np.fromiter((files[path] for path in paths), np.int64, len(paths))
+    held = np.isin(file_of, np.random.default_rng((seed, 1)).permutation(len(files))[:count])
     return indices[~held], indices[held]
 
 
