@@ -63,7 +63,7 @@ class AdaptiveBatchSize(L.Callback):
         max_epochs = trainer.max_epochs
         if max_epochs is None or max_epochs < 1:
             raise ValueError(f"AdaptiveBatchSize needs trainer.max_epochs to be at least 1, got {max_epochs}")
-        most = max(data.batch_size, len(data.split_indices["train"]) // trainer.world_size)
+        most = max(data.batch_size, data.num_epoch_clips // trainer.world_size)
         sizes = self.sizes(curricula[0], pl_module, data, max_epochs, most)
         # a finished run that is taken up again asks for the epoch after its last
         data.batch_size_of_epoch = lambda epoch: sizes[min(epoch, max_epochs - 1)]

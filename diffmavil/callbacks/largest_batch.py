@@ -108,7 +108,7 @@ class LargestBatch(L.Callback):
             did = all(self._step_fits(trainer, module, data, *step) for step in self._steps(trainer, module, data))
             return trainer.strategy.reduce_boolean_decision(did)
 
-        most = min(self.limit, len(data.split_indices["train"]) // trainer.world_size) // self.multiple
+        most = min(self.limit, data.num_epoch_clips // trainer.world_size) // self.multiple
         largest = largest_that_fits(lambda count: fits(count * self.multiple), most) * self.multiple
         self._set(trainer, module, data, configured)
         if not largest:

@@ -260,6 +260,11 @@ class ClipDataModule(L.LightningDataModule):
         """Names of the classes, by class id; empty for clips without labels."""
         return self.clips.classes
 
+    @property
+    def num_epoch_clips(self) -> int:
+        """Training clips of an epoch, those of all processes together."""
+        return len(self.split_indices["train"]) if self.clips_per_epoch is None else self.clips_per_epoch
+
     def train_dataloader(self) -> DataLoader[Item]:
         """Loader of this process's part of the trainer's current epoch (of epoch 0 without a trainer).
 

@@ -39,6 +39,14 @@ class _Used(L.Callback):
         self.steps.append((trainer.current_epoch, len(batch.index), batch.index.tolist(), *ratios))
 
 
+def test_no_batch_is_larger_than_an_epoch_of_a_given_size(made_clips: Path, tmp_path: Path) -> None:
+    used = _Used()
+    callbacks = [_curriculum(), AdaptiveBatchSize(), used]
+    run = trainer(tmp_path, max_epochs=3, reload_dataloaders_every_n_epochs=1, callbacks=callbacks)
+    run.fit(PretrainModule(model=learner()), made_data(made_clips, batch_size=4, clips_per_epoch=8))
+    assert [step[1] for step in used.steps if step[0] == 0] == [8], "11 clips would cost as much as 4 in the last epoch"
+
+
 def test_the_ratio_falls_and_the_batch_follows_it(made_clips: Path, tmp_path: Path) -> None:
     used, accounting = _Used(), ComputeAccounting()
     data = made_data(made_clips, batch_size=4)
