@@ -142,6 +142,8 @@ class CachedFiles(ShardFiles):
         self._folder.mkdir(parents=True, exist_ok=True)
         with locked(self._folder / f".{name}.lock", wait=True):
             if not (self._folder / name).is_file():
+                for left in self._folder.glob(f"{name}.*.part"):  # by a process that was killed: we hold the lock
+                    left.unlink(missing_ok=True)
                 self._remote.download(name, self._folder / name)
         self._remove_all_but_the_latest(name)
 
@@ -176,7 +178,7 @@ def cache_folder(url: str, cache_dir: Path | None) -> Path:
 
 
 def fetch_index(remote: Remote, folder: Path) -> Path:
-    """Copy an index that is far away, unless the copy is of today.
+    """Copy an index that is far away, unless the copy at hand is the same.
 
     Args:
         remote: Where the shards are.
@@ -197,7 +199,7 @@ def fetch_index(remote: Remote, folder: Path) -> Path:
         if not copy.is_file() or copy.read_bytes() != names:
             copy.unlink(missing_ok=True)
             for path in folder.glob("shard-*.tar"):
-                path.unlink()
+                path.unlink(missing_ok=True)  # another process may be quicker
             for name in ARRAYS:
                 remote.download(f"{INDEX_FOLDER}/{name}.npy", index / f"{name}.npy")
             partial = copy.with_name(f"{NAMES_FILE}.part")

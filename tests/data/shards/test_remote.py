@@ -104,7 +104,11 @@ def test_an_index_that_was_written_anew_is_fetched_anew(shards: Path, http: str,
 
 def test_whole_shards_are_kept_up_to_a_size(shards: Path, http: str, tmp_path: Path) -> None:
     source = ShardSource(root=f"{http}/shards", cache_dir=tmp_path, cache_gb=1.0)
+    next(iter(source.clips()))
+    left = next(tmp_path.glob("*/index")).with_name("shard-000001.tar.4711.part")
+    left.write_text("of a process that was killed")
     same(source, shards)
+    assert not left.exists()
     assert sum(path.endswith(".tar") for path, _ in Ranges.asked) == 5, "each is fetched once"
     assert {p.name: p.read_bytes() for p in tmp_path.rglob("*.tar")} == {
         p.name: p.read_bytes() for p in shards.glob("*.tar")
