@@ -66,7 +66,7 @@ class Audit:
                 found.append(span)
             elif kind in spans:
                 raise MediaError(path, reason)
-        shortest_s, longest_s = min(end for _, end in found), max(end for _, end in found)
+        shortest_s, longest_s = min(end - start for start, end in found), max(end for _, end in found)
         if shortest_s < max(self.min_clip_s - _ROUNDING_S, _ROUNDING_S):
             raise MediaError(path, TOO_SHORT, f"{max(0.0, shortest_s):.2f} s")
         if self.max_clip_s is not None and longest_s > self.max_clip_s + _ROUNDING_S:
