@@ -168,8 +168,8 @@ class _Shards:
         if self._most_lost is not None and self._lost >= self._most_lost:
             raise PreparingStopped(
                 f"{self._lost} clips one after the other are missing or cannot be opened, the last {clip.path}; is the "
-                f"disk gone? The same command with --retry '{json.dumps([MISSING_FILE, CANNOT_OPEN])}' goes on and makes "
-                "again what was lost; --most_lost_in_a_row null goes on regardless"
+                f"disk gone? The same command with --retry '{json.dumps([MISSING_FILE, CANNOT_OPEN])}' goes on and "
+                "makes again what was lost; --most_lost_in_a_row null goes on regardless"
             )
 
 
