@@ -110,7 +110,7 @@ def measure(settings: DataSettings, folder: Path) -> dict[str, Any]:
     """
     files, shards = folder / "files", folder / "shards"
     files.mkdir()
-    pool = multiprocessing.get_context("spawn").Pool(settings.workers)
+    pool = multiprocessing.get_context("spawn").Pool(settings.workers, torch.set_num_threads, (1,))
     with pool:
         made = pool.imap_unordered(partial(_make, files), range(settings.clips))
         list(tqdm(made, total=settings.clips, desc="make clips", unit="clip"))

@@ -150,7 +150,7 @@ def listing(root: Path) -> dict[str, Any]:
     weights = data.clips.inverse_frequencies(indices)
     orders = {
         "shuffled": Shuffled(indices),
-        "shuffled in blocks": ShuffledInBlocks(indices, block=256, blocks=16),
+        "shuffled in blocks": ShuffledInBlocks(indices, blocks=indices // 256, together=16),
         "balanced": Balanced(indices, weights=weights, clips=200_000),
     }
     result["weights_s"] = time.perf_counter() - start

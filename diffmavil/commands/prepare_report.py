@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from diffmavil.data.clips import SPLITS, Clip
-from diffmavil.data.errors import MISSING_FILE
 from diffmavil.data.shards.writer import Sidecar, write_atomically
 
 _ALL = ""
@@ -29,7 +28,7 @@ class Report:
         self.missing = missing
         self.listed = Counter(missing)
         self.kept: Counter[tuple[str, str]] = Counter()
-        self.reasons = Counter({MISSING_FILE: sum(count for (_, name), count in missing.items() if name == _ALL)})
+        self.reasons: Counter[str] = Counter()
         self.tar_bytes = 0
         self._rejected: list[dict[str, Any]] = []
         for clip in clips:
@@ -71,10 +70,13 @@ class Report:
 
     def lines(self) -> list[str]:
         """The summary."""
-        rejected = self.num_listed - self.num_kept
+        missing = sum(self.missing[split, _ALL] for split in SPLITS)
+        rejected = self.num_listed - self.num_kept - missing
         lines = [f"kept {self.num_kept} of {self.num_listed} clips, {self.tar_bytes / 1e9:.2f} GB"]
+        if missing:
+            lines.append(f"no file for {missing} (coverage.csv)")
         if rejected:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common() if count)
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
             lines.append(f"rejected {rejected}: {reasons} (rejected.csv)")
         for split in SPLITS:
             if listed := self.listed[split, _ALL]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -27,6 +28,7 @@ class Audit:
         still_levels: Where in no picture a block of 16 x 16 pixels differs from the first picture's by more than this
             (mean over the block, in levels of 0 to 255), the picture is still.
         apart_s: Sound and picture may begin, and end, this many seconds apart.
+        cut_short_s: Seconds that a file may lack at the end of a segment.
 
     Raises:
         ValueError: If a number is outside its range.
@@ -37,6 +39,7 @@ class Audit:
     silence_dbfs: float | None = -60.0
     still_levels: float | None = 2.0
     apart_s: float | None = 0.5
+    cut_short_s: float | None = 0.5
 
     def __post_init__(self) -> None:
         if self.min_clip_s < 0:
@@ -45,7 +48,8 @@ class Audit:
             raise ValueError(f"max_clip_s must be above min_clip_s = {self.min_clip_s}, got {self.max_clip_s}")
         if self.silence_dbfs is not None and self.silence_dbfs > 0:
             raise ValueError(f"silence_dbfs must be at most 0, got {self.silence_dbfs}")
-        for name, value in (("still_levels", self.still_levels), ("apart_s", self.apart_s)):
+        for name in ("still_levels", "apart_s", "cut_short_s"):
+            value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} must be at least 0, got {value}")
 
@@ -75,6 +79,22 @@ class Audit:
             if self.apart_s is not None and max(places_s) - min(places_s) > self.apart_s:
                 detail = f"sound and picture {what} at {places_s[0]:.2f} s and {places_s[1]:.2f} s"
                 raise MediaError(path, APART, detail)
+
+    def check_segment(self, path: str, length_s: float, found_s: float) -> None:
+        """Check that the file has the whole of a segment.
+
+        Args:
+            path: The file.
+            length_s: How long the segment is to be; infinite where it goes to the file's end.
+            found_s: How much of it the file has.
+
+        Raises:
+            MediaError: If more than ``cut_short_s`` of it is missing.
+        """
+        if self.cut_short_s is not None and length_s < inf and found_s < length_s - self.cut_short_s:
+            raise MediaError(
+                path, TOO_SHORT, f"the file has {max(0.0, found_s):.2f} s of the segment's {length_s:.2f} s"
+            )
 
     def check_sound(self, path: str, samples: npt.NDArray[np.int16]) -> None:
         """Check the sound of a clip.

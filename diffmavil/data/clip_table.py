@@ -13,7 +13,7 @@ import numpy.typing as npt
 from diffmavil.data.clips import SPLITS, Clip
 
 _NONE: Final = -1
-"""What stands for no fold and no row."""
+"""What stands for no fold, no row and no block."""
 
 
 class ClipTable(Sequence[Clip]):
@@ -34,7 +34,7 @@ class ClipTable(Sequence[Clip]):
         ids = {name: k for k, name in enumerate(classes or ())}
         paths, ends = bytearray(), array("q", [0])
         start_s, end_s = array("d"), array("d")
-        splits, folds, rows = array("b"), array("q"), array("q")
+        splits, folds, rows, blocks = array("b"), array("q"), array("q"), array("q")
         labels, label_ends = array("i"), array("q", [0])
         split_ids = {name: k for k, name in enumerate(SPLITS)}
         for clip in clips:
@@ -45,6 +45,7 @@ class ClipTable(Sequence[Clip]):
             splits.append(split_ids[clip.split])
             folds.append(_NONE if clip.fold is None else clip.fold)
             rows.append(_NONE if clip.row is None else clip.row)
+            blocks.append(_NONE if clip.block is None else clip.block)
             for label in clip.labels:
                 if classes is not None and label not in ids:
                     raise ValueError(f"{clip.path}: label must be one of the {len(classes)} classes, got {label!r}")
@@ -52,7 +53,7 @@ class ClipTable(Sequence[Clip]):
             label_ends.append(len(labels))
         self._paths, self._ends = np.frombuffer(bytes(paths), np.uint8), _frozen(ends)
         self._start_s, self._end_s = _frozen(start_s), _frozen(end_s)
-        self._folds, self._rows = _frozen(folds), _frozen(rows)
+        self._folds, self._rows, self._blocks = _frozen(folds), _frozen(rows), _frozen(blocks)
         self._splits = _frozen(splits)
         self.classes = list(ids) if classes is not None else sorted(ids)
         """Names of the classes, by class id."""
@@ -71,7 +72,7 @@ class ClipTable(Sequence[Clip]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         k = range(len(self))[index]
-        fold, row = int(self._folds[k]), int(self._rows[k])
+        fold, row, block = int(self._folds[k]), int(self._rows[k]), int(self._blocks[k])
         return Clip(
             path=self.path(k),
             start_s=_number(self._start_s[k]),
@@ -80,6 +81,7 @@ class ClipTable(Sequence[Clip]):
             labels=tuple(self.classes[label] for label in self.class_ids(k)),
             fold=None if fold == _NONE else fold,
             row=None if row == _NONE else row,
+            block=None if block == _NONE else block,
         )
 
     def __iter__(self) -> Iterator[Clip]:
@@ -103,6 +105,11 @@ class ClipTable(Sequence[Clip]):
     def has_folds(self) -> bool:
         """Whether any clip carries the number of a fold."""
         return bool((self._folds != _NONE).any())
+
+    @property
+    def blocks(self) -> npt.NDArray[np.int64] | None:
+        """The block that each clip lies in; ``None`` where a clip lies in none."""
+        return None if (self._blocks == _NONE).any() else self._blocks
 
     @property
     def num_labels(self) -> npt.NDArray[np.int64]:

@@ -27,6 +27,7 @@ class Clip:
         labels: Names of the clip's classes.
         fold: Number of the clip's cross-validation fold, where the data set has folds.
         row: Number by which its source finds it, where that is more than a path.
+        block: Number of the shard, or the like, that it lies in together with its neighbours.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Clip:
     labels: tuple[str, ...] = ()
     fold: int | None = None
     row: int | None = None
+    block: int | None = None
 
 
 class SourceError(ValueError):

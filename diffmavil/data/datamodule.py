@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import SPLITS, ClipSource, SourceError
-from diffmavil.data.dataset import ClipDataset, Item
+from diffmavil.data.dataset import ClipDataset, Item, Request
 from diffmavil.data.errors import MediaError
 from diffmavil.data.loader import ResumableLoader
 from diffmavil.data.order import AsListed, Balanced, Order, Positions, Shuffled, ShuffledInBlocks
@@ -57,9 +57,7 @@ class ClipDataModule(L.LightningDataModule):
         labels_per_class: Thin the train split to this many clips a class; ``None``: keep all.
         balanced: Draw training clips by the inverse frequency of their labels, with replacement.
         clips_per_epoch: Clips of a training epoch; ``None``: as many as there are.
-        shuffle_block: Clips that lie together (those of a shard), for shuffling by blocks where storage is far away;
-            ``None``: shuffle all alike.
-        shuffle_blocks: Blocks whose clips are shuffled together.
+        shuffle_shards: Shards whose clips are shuffled together, where storage is far away; ``None``: all clips are.
         eval_windows: Most windows of a clip in evaluation, spread evenly over it; their scores are averaged.
         val_fraction: Part of the train split's files to hold out where there is no val split, in [0, 1).
         test_splits: Splits that ``test`` reads; a linear probe needs ``[train, test]``.
@@ -101,8 +99,7 @@ class ClipDataModule(L.LightningDataModule):
         labels_per_class: int | None = None,
         balanced: bool = False,
         clips_per_epoch: int | None = None,
-        shuffle_block: int | None = None,
-        shuffle_blocks: int = 16,
+        shuffle_shards: int | None = None,
         eval_windows: int = 1,
         val_fraction: float = 0.0,
         test_splits: list[str] = ["test"],  # noqa: B006 (config schema)
@@ -121,8 +118,7 @@ class ClipDataModule(L.LightningDataModule):
             "image_size": (image_size, 1),
             "short_side": (short_side, image_size),
             "clips_per_epoch": (1 if clips_per_epoch is None else clips_per_epoch, 1),
-            "shuffle_block": (1 if shuffle_block is None else shuffle_block, 1),
-            "shuffle_blocks": (shuffle_blocks, 1),
+            "shuffle_shards": (1 if shuffle_shards is None else shuffle_shards, 1),
             "eval_windows": (eval_windows, 1),
             "labels_per_class": (1 if labels_per_class is None else labels_per_class, 1),
         }
@@ -143,8 +139,8 @@ class ClipDataModule(L.LightningDataModule):
             raise ValueError(f"frame_shift_ms must be at least a sample at {sample_rate_hz} Hz, got {frame_shift_ms}")
         if not 0.0 < crop_min_scale <= 1.0:
             raise ValueError(f"crop_min_scale must be in (0, 1], got {crop_min_scale}")
-        if balanced and shuffle_block is not None:
-            raise ValueError(f"shuffle_block must be left out with balanced, got {shuffle_block}")
+        if balanced and shuffle_shards is not None:
+            raise ValueError(f"shuffle_shards must be left out with balanced, got {shuffle_shards}")
         if not 0.0 <= val_fraction < 1.0:
             raise ValueError(f"val_fraction must be in [0, 1), got {val_fraction}")
         if clip_s * 1000 < frame_shift_ms:
@@ -167,8 +163,7 @@ class ClipDataModule(L.LightningDataModule):
         self.labels_per_class = labels_per_class
         self.balanced = balanced
         self.clips_per_epoch = clips_per_epoch
-        self.shuffle_block = shuffle_block
-        self.shuffle_blocks = shuffle_blocks
+        self.shuffle_shards = shuffle_shards
         self.eval_windows = eval_windows
         self.val_fraction = val_fraction
         if not test_splits or not set(test_splits) <= set(SPLITS):
@@ -237,7 +232,7 @@ class ClipDataModule(L.LightningDataModule):
         first: MediaError | None = None
         for index in indices.tolist():
             try:
-                dataset.read(index, (0, index))
+                dataset.read(index, Request(0, index))
                 return
             except MediaError as error:
                 if self.on_error == "raise":
@@ -294,9 +289,13 @@ class ClipDataModule(L.LightningDataModule):
         if self.balanced:
             weights = self.clips.inverse_frequencies(indices)
             return Balanced(indices, weights=weights, clips=clips, seed=self.seed)
-        if self.shuffle_block is not None:
-            blocks = self.shuffle_blocks
-            return ShuffledInBlocks(indices, block=self.shuffle_block, blocks=blocks, clips=clips, seed=self.seed)
+        if self.shuffle_shards is not None:
+            if self.clips.blocks is None:
+                raise ValueError(
+                    f"shuffle_shards must be left out where clips lie in no shards, got {self.shuffle_shards}"
+                )
+            blocks = self.clips.blocks[indices]
+            return ShuffledInBlocks(indices, blocks=blocks, together=self.shuffle_shards, clips=clips, seed=self.seed)
         return Shuffled(indices, clips=clips, seed=self.seed)
 
     def val_dataloader(self) -> DataLoader[Item] | list[DataLoader[Item]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,19 @@ from diffmavil.data.order import Positions
 from diffmavil.data.transforms import AudioTransform, Crop
 from diffmavil.types import Modalities, RawBatch, Skip
 
-Request = tuple[int, int]
-"""Epoch, and position of a clip in the list of clips."""
+
+class Request(NamedTuple):
+    """What is asked for.
+
+    Args:
+        epoch: The epoch.
+        clip: Position of a clip in the list of clips.
+        draw: Tells apart the draws of a clip that an epoch reads more than once.
+    """
+
+    epoch: int
+    clip: int
+    draw: int = 0
 
 
 _MOST_CANDIDATES: Final = 1000
@@ -54,7 +65,7 @@ class Item:
 
 
 class ClipDataset(Dataset[Item]):
-    """Windows of clips. A request is ``(epoch, index)``, and all that is random follows from it and the seed.
+    """Windows of clips. All that is random follows from the request and the seed.
 
     A window is ``clip_s`` of sound, and ``num_frames / fps`` of pictures inside it: at random in training,
     centred in evaluation, or several spread evenly over a longer clip. A clip that is shorter is read whole, and
@@ -113,21 +124,20 @@ class ClipDataset(Dataset[Item]):
 
     def __getitem__(self, request: Request) -> Item:
         """Read a clip's window; in training, failing that, one of the first other clip that can be read."""
-        epoch, index = request
         skips: list[Skip] = []
-        for candidate in self._candidates(epoch, index):
+        for candidate in self._candidates(request):
             try:
-                return Item(self.read(candidate, (epoch, index)), skips)
+                return Item(self.read(candidate, request), skips)
             except MediaError as error:
                 skips.append(Skip(candidate, error.path, error.reason, error.detail))
         return Item([], skips)
 
-    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        yield index
+    def _candidates(self, request: Request) -> Iterator[int]:
+        yield request.clip
         if self.training:
             most = min(len(self.indices), _MOST_CANDIDATES)
-            order = np.random.default_rng((self.seed, epoch, index)).choice(len(self.indices), most, replace=False)
-            yield from (candidate for candidate in self.indices[order].tolist() if candidate != index)
+            order = np.random.default_rng((self.seed, *request)).choice(len(self.indices), most, replace=False)
+            yield from (candidate for candidate in self.indices[order].tolist() if candidate != request.clip)
 
     def read(self, index: int, key: Request) -> list[Sample]:
         """Read the window of a clip, in evaluation all of its windows.

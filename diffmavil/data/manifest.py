@@ -20,7 +20,7 @@ def read_table(path: Path, columns: list[str]) -> Iterator[tuple[int, Row]]:
         columns: Columns that it must have.
 
     Yields:
-        Line number and cells of a row; cells that a row lacks are empty.
+        Line number and cells of a row.
 
     Raises:
         ValueError: If the file cannot be read, has no rows, lacks one of the columns, or is malformed (with the line).
@@ -28,7 +28,7 @@ def read_table(path: Path, columns: list[str]) -> Iterator[tuple[int, Row]]:
     line, is_empty = 0, True
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="", strict=True)
+            reader = csv.DictReader(file, strict=True)
             names = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = names
             for column in columns:
@@ -39,6 +39,9 @@ def read_table(path: Path, columns: list[str]) -> Iterator[tuple[int, Row]]:
             for row in reader:
                 if None in row:
                     raise csv.Error(f"there must be {len(names)} cells, got {len(names) + len(row[None])}")
+                if None in row.values():
+                    got = sum(cell is not None for cell in row.values())
+                    raise csv.Error(f"there must be {len(names)} cells, got {got}")
                 if "\0" in "".join(row.values()):
                     raise csv.Error("a cell holds a NUL byte")
                 yield reader.line_num, {name: row[name].strip() for name in names}

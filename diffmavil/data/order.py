@@ -61,28 +61,30 @@ class Shuffled(Order):
 class ShuffledInBlocks(Order):
     """Shuffled so that clips which lie together are read at about the same time, for storage that is far away.
 
-    The clips are cut into blocks of neighbours, the blocks shuffled, and then the clips within each ``blocks`` of them.
-    So a reader has to hold that many blocks at once, and a batch has clips of as many.
+    The blocks are shuffled, and then the clips of each ``together`` of them. So a batch has clips of that many blocks,
+    and a reader has to hold twice as many, where one such group ends and the next begins.
 
     Args:
-        indices: Clips to draw from, neighbours next to each other.
-        block: Clips of a block: those of a shard.
-        blocks: Blocks whose clips are shuffled together.
+        indices: Clips to draw from, those of a block next to each other.
+        blocks: The block of each: its shard.
+        together: Blocks whose clips are shuffled together.
         clips: Clips of an epoch; ``None``: as many as there are.
         seed: Seed of all draws.
     """
 
-    def __init__(self, indices: Positions, *, block: int, blocks: int, clips: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, indices: Positions, *, blocks: Positions, together: int, clips: int | None = None, seed: int = 0
+    ) -> None:
         super().__init__(indices, clips=clips, seed=seed)
-        if block < 1 or blocks < 1:
-            raise ValueError(f"block and blocks must be at least 1, got {block} and {blocks}")
-        self.block, self.blocks = block, blocks
+        if together < 1:
+            raise ValueError(f"together must be at least 1, got {together}")
+        self._begins, self._together = np.flatnonzero(np.diff(blocks)) + 1, together
 
     def _draw(self, random: np.random.Generator) -> Positions:
-        pieces = np.split(np.arange(len(self.indices)), range(self.block, len(self.indices), self.block))
+        pieces = np.split(np.arange(len(self.indices)), self._begins)
         turn = random.permutation(len(pieces))
-        windows = [turn[k : k + self.blocks] for k in range(0, len(turn), self.blocks)]
-        order = [random.permutation(np.concatenate([pieces[k] for k in window])) for window in windows]
+        groups = [turn[k : k + self._together] for k in range(0, len(turn), self._together)]
+        order = [random.permutation(np.concatenate([pieces[k] for k in group])) for group in groups]
         return np.concatenate(order)[: self.clips]
 
 

@@ -44,8 +44,8 @@ class YouTubeSource(ClipSource):
     A file is found by its name, in any folder below ``media_root`` and with any ending of a media file: the video's
     id, alone or followed by the segment's start, or start and end, in seconds or milliseconds (``ID.mp4``,
     ``ID_30.mp4``, ``ID_000030.mp4``, ``ID_30.000_40.000.mkv``, ``ID_30000.wav``, and ``YID.wav``). One with the start
-    in its name holds the segment and nothing else. Of several files of a segment one without the start is taken, then
-    the first by path. Links to files and folders are followed.
+    in its name holds the segment and nothing else. Of several files of a segment the one that names its start is taken
+    (with ``cut: false`` the one that does not), then the first by path. Links to files and folders are followed.
 
     Args:
         root: Folder of the tables.
@@ -90,7 +90,7 @@ class YouTubeSource(ClipSource):
             starts = (None, segment.start_s, 1000 * segment.start_s)
             fitting = [file for file in files.get(segment.youtube_id, ()) if file.start in starts]
             if fitting:
-                yield self._clip(segment, fitting[0] if len(fitting) == 1 else min(fitting, key=_rank))
+                yield self._clip(segment, fitting[0] if len(fitting) == 1 else min(fitting, key=self._rank))
             else:
                 self.missing[segment.split] += 1
                 self.missing_labels.update((segment.split, label) for label in segment.labels)
@@ -101,15 +101,14 @@ class YouTubeSource(ClipSource):
             counts = " and ".join(f"{count} of {listed[split]} {split}" for split, count in self.missing.items())
             _LOG.warning(f"{self.media_root} has no files of {counts} segments; they are left out")
 
+    def _rank(self, file: Named) -> tuple[bool, str, str]:
+        return (file.start is None) == self.cut, file.before, file.after
+
     def _clip(self, segment: Segment, file: Named) -> Clip:
         whole = file.start is None and not self.cut
         start_s, end_s = (segment.start_s, segment.end_s) if whole else (None, None)
         path = f"{file.before}{segment.youtube_id}{file.after}"
         return Clip(path, start_s, end_s, segment.split, segment.labels)
-
-
-def _rank(file: Named) -> tuple[bool, str, str]:
-    return file.start is not None, file.before, file.after
 
 
 def find_media(root: Path) -> dict[str, tuple[Named, ...]]:

@@ -269,7 +269,7 @@ def test_what_a_table_lists_and_has_no_file_is_counted_too(tmp_path: Path) -> No
             ("test", "", "1", "1"),
         )
     ]
-    assert report.lines()[1] == "rejected 4: 3 missing file (rejected.csv)", "the one that has a file was not read"
+    assert report.lines()[1] == "no file for 3 (coverage.csv)"
 
 
 def test_a_clip_may_take_as_long_as_timeout_s_says(tmp_path: Path) -> None:
@@ -278,3 +278,14 @@ def test_a_clip_may_take_as_long_as_timeout_s_says(tmp_path: Path) -> None:
     outcomes = [Job(source, "audio_video", Stored(), Audit(), timeout_s).run(clip) for timeout_s in (1e-6, 100.0)]
     assert isinstance(outcomes[0], Failure) and outcomes[0].reason == "timed out"
     assert isinstance(outcomes[1], EncodedClip)
+
+
+def test_a_segment_that_its_file_has_in_part_only_is_rejected(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4")
+    length_s = MediaFile(tmp_path / "a.mp4").info.duration_s
+    ends = (length_s - 0.1, length_s + 0.3, length_s + 9)
+    lines = [f"a.mp4,{start},{end}\n" for start, end in zip((0, 0, 0), ends, strict=True)]
+    (tmp_path / "clips.csv").write_text("path,start_s,end_s\n" + "".join(lines))
+    audit = Audit(still_levels=None, silence_dbfs=None, min_clip_s=0.1)
+    out = write_shards(ManifestSource(path=tmp_path / "clips.csv"), tmp_path / "out", audit=audit)
+    assert len(list(ShardSource(root=out).clips())) == 2

@@ -284,20 +284,25 @@ def test_balanced_draws_make_rare_classes_as_frequent_as_others(clips: list[Clip
     )
     data.setup("fit")
     loader = data.train_dataloader()
-    drawn = [index for requests in loader.batch_sampler for _, index in requests]  # type: ignore[union-attr]
+    drawn = [index for requests in loader.batch_sampler for _, index, _ in requests]  # type: ignore[union-attr]
     assert len(drawn) == 400
     share = sum(data.clips[index].labels == ("high",) for index in drawn) / 400
     assert share == pytest.approx(0.5, abs=0.1)
 
 
 def test_an_epoch_of_a_given_size_and_by_blocks(clips: list[Clip]) -> None:
-    for setting in ({}, {"shuffle_block": 4, "shuffle_blocks": 2}):
+    in_shards = [replace(clip, block=k // 5) for k, clip in enumerate(clips)]
+    for setting in ({}, {"shuffle_shards": 2}):
         data = ClipDataModule(
-            source=ListSource(clips), clips_per_epoch=8, batch_size=2, modalities="audio", clip_s=0.5, **setting
+            source=ListSource(in_shards), clips_per_epoch=8, batch_size=2, modalities="audio", clip_s=0.5, **setting
         )
         data.setup("fit")
-        drawn = [index for requests in data.train_dataloader().batch_sampler for _, index in requests]  # type: ignore[union-attr]
+        drawn = [index for requests in data.train_dataloader().batch_sampler for _, index, _ in requests]  # type: ignore[union-attr]
         assert len(drawn) == len(set(drawn)) == 8
+    data = ClipDataModule(source=ListSource(clips), shuffle_shards=2, batch_size=2, modalities="audio", clip_s=0.5)
+    data.setup("fit")
+    with pytest.raises(ValueError, match="shuffle_shards must be left out where clips lie in no shards, got 2"):
+        data.train_dataloader()
 
 
 def test_few_labels_leave_the_test_split_alone(clips: list[Clip]) -> None:

@@ -13,7 +13,7 @@ from media import counter_frame, counter_of, tone, write_clip, write_media
 
 from diffmavil.data import Clip
 from diffmavil.data.clip_table import ClipTable
-from diffmavil.data.dataset import ClipDataset, Sample
+from diffmavil.data.dataset import ClipDataset, Request, Sample
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.errors import MediaError
 from diffmavil.data.transforms import AudioTransform, Crop, centre_crop, random_crop
@@ -67,7 +67,7 @@ def dataset(
     )
 
 
-def window(data: ClipDataset, index: int, key: tuple[int, int]) -> Sample:
+def window(data: ClipDataset, index: int, key: Request) -> Sample:
     """The one window that there is."""
     (sample,) = data.read(index, key)
     return sample
@@ -86,7 +86,7 @@ def seen(sample: Sample) -> list[int]:
 
 
 def test_evaluation_reads_the_centre(folder: Path) -> None:
-    sample = window(dataset([Clip(str(folder / "ramp.mp4"))]), 0, (0, 0))
+    sample = window(dataset([Clip(str(folder / "ramp.mp4"))]), 0, Request(0, 0))
     assert heard_s(sample) == pytest.approx(2.0, abs=0.05)  # 2 of 6 seconds
     assert seen(sample) == [25, 27, 29, 31, 33]  # 1 of these 2 seconds
     assert sample.waveform is not None and sample.frames is not None
@@ -96,7 +96,7 @@ def test_evaluation_reads_the_centre(folder: Path) -> None:
 
 def test_training_reads_anywhere_and_the_pictures_lie_inside_the_sound(folder: Path) -> None:
     data = dataset([Clip(str(folder / "ramp.mp4"))], training=True)
-    samples = [window(data, 0, (epoch, 0)) for epoch in range(16)]
+    samples = [window(data, 0, Request(epoch, 0)) for epoch in range(16)]
     starts = [heard_s(sample) for sample in samples]
     assert min(starts) < 1.0 and max(starts) > 3.0 and min(starts) > -0.1 and max(starts) < 4.1
     for start_s, sample in zip(starts, samples, strict=True):
@@ -115,15 +115,15 @@ def test_random_choices_follow_from_seed_epoch_and_index(folder: Path) -> None:
         return torch.equal(first.waveform, second.waveform) and torch.equal(first.frames, second.frames)
 
     data = dataset(clips, training=True, plain=False)
-    first = window(data, 0, (3, 0))
+    first = window(data, 0, Request(3, 0))
     torch.manual_seed(99)
     state = torch.get_rng_state()
-    assert same(first, window(dataset(clips, training=True, plain=False), 0, (3, 0)))
+    assert same(first, window(dataset(clips, training=True, plain=False), 0, Request(3, 0)))
     assert torch.equal(state, torch.get_rng_state())  # the global generator is left as it was
     for other in (
-        window(data, 0, (4, 0)),
-        window(data, 1, (3, 1)),
-        window(dataset(clips, training=True, seed=1), 0, (3, 0)),
+        window(data, 0, Request(4, 0)),
+        window(data, 1, Request(3, 1)),
+        window(dataset(clips, training=True, seed=1), 0, Request(3, 0)),
     ):
         assert not same(first, other)
 
@@ -131,10 +131,10 @@ def test_random_choices_follow_from_seed_epoch_and_index(folder: Path) -> None:
 def test_segments_stay_within_their_bounds(folder: Path) -> None:
     clips = [Clip(str(folder / "ramp.mp4"), start_s=3.0, end_s=4.0)]
     for training in (False, True):
-        sample = window(dataset(clips, training=training, clip_s=0.5, num_frames=2, fps=5.0), 0, (0, 0))
+        sample = window(dataset(clips, training=training, clip_s=0.5, num_frames=2, fps=5.0), 0, Request(0, 0))
         assert 2.95 < heard_s(sample) < 3.55
         assert all(30 <= number < 40 for number in seen(sample))
-    sample = window(dataset(clips, clip_s=2.0), 0, (0, 0))  # shorter than the window: read whole
+    sample = window(dataset(clips, clip_s=2.0), 0, Request(0, 0))  # shorter than the window: read whole
     assert heard_s(sample) == pytest.approx(3.0, abs=0.05)
     assert seen(sample) == [30, 32, 34, 36, 38]
     assert sample.num_samples == 16000 and sample.num_frames == 5
@@ -144,40 +144,40 @@ def test_segments_stay_within_their_bounds(folder: Path) -> None:
 def test_short_clips_are_padded_at_their_end(folder: Path) -> None:
     clips = [Clip(str(folder / "short.mp4"))]
     for training in (False, True):
-        sample = window(dataset(clips, training=training, clip_s=3.0, num_frames=10, fps=5.0), 0, (0, 0))
+        sample = window(dataset(clips, training=training, clip_s=3.0, num_frames=10, fps=5.0), 0, Request(0, 0))
         assert sample.waveform is not None and sample.waveform.shape == (48240,)
         assert sample.num_samples == 16000 and not sample.waveform[16000:].any()
         assert sample.num_frames == 5 and seen(sample) == [0, 2, 4, 6, 8, 8, 8, 8, 8, 8]
 
 
 def test_window_as_long_as_the_clip_is_not_padded(folder: Path) -> None:
-    sample = window(dataset([Clip(str(folder / "short.mp4"))], clip_s=1.0), 0, (0, 0))
+    sample = window(dataset([Clip(str(folder / "short.mp4"))], clip_s=1.0), 0, Request(0, 0))
     assert sample.waveform is not None and sample.num_samples == len(sample.waveform) == 16240
 
 
 def test_word_of_a_few_hundredths_of_a_second(folder: Path) -> None:
-    sample = window(dataset([Clip(str(folder / "ramp.mp4"), 3.01, 3.03)]), 0, (0, 0))
+    sample = window(dataset([Clip(str(folder / "ramp.mp4"), 3.01, 3.03)]), 0, Request(0, 0))
     assert sample.num_samples == 320 and sample.num_frames == 1 and set(seen(sample)) == {30}
 
 
 def test_one_modality_needs_no_other(folder: Path) -> None:
     silent = [Clip(str(folder / "silent.mp4"))]
-    sample = window(dataset(silent, modalities="video"), 0, (0, 0))
+    sample = window(dataset(silent, modalities="video"), 0, Request(0, 0))
     assert sample.waveform is None and sample.frames is not None
     with pytest.raises(MediaError, match="no audio track"):
-        window(dataset(silent), 0, (0, 0))
-    sample = window(dataset([Clip(str(folder / "ramp.mp4"))], modalities="audio"), 0, (0, 0))
+        window(dataset(silent), 0, Request(0, 0))
+    sample = window(dataset([Clip(str(folder / "ramp.mp4"))], modalities="audio"), 0, Request(0, 0))
     assert sample.frames is None and sample.waveform is not None
 
 
 def test_clip_beyond_the_end_of_its_file(folder: Path) -> None:
     with pytest.raises(MediaError, match=r"too short \(the clip begins at 7.00 s, the file ends at 6.00 s\)"):
-        window(dataset([Clip(str(folder / "ramp.mp4"), start_s=7.0)]), 0, (0, 0))
+        window(dataset([Clip(str(folder / "ramp.mp4"), start_s=7.0)]), 0, Request(0, 0))
 
 
 def test_evaluation_leaves_broken_clips_out(folder: Path) -> None:
     data = dataset([Clip(str(folder / name)) for name in ("ramp.mp4", "empty.mp4", "silent.mp4", "short.mp4")])
-    batch = data.collate([data[0, k] for k in range(4)])
+    batch = data.collate([data[Request(0, k)] for k in range(4)])
     assert batch.index.tolist() == [0, 3]
     assert [(skip.index, skip.reason) for skip in batch.skips] == [(1, "empty file"), (2, "no audio track")]
     assert batch.waveform is not None and len(batch.waveform) == 2
@@ -188,7 +188,7 @@ def test_evaluation_leaves_broken_clips_out(folder: Path) -> None:
 def test_nothing_but_broken_clips_is_an_empty_batch(folder: Path) -> None:
     for training in (False, True):
         data = dataset([Clip(str(folder / "empty.mp4"))] * 2, training=training)
-        batch = data.collate([data[0, 0], data[0, 1]])
+        batch = data.collate([data[Request(0, 0)], data[Request(0, 1)]])
         assert len(batch.index) == 0 and len(batch.skips) >= 2
         assert batch.waveform is not None and batch.waveform.shape == (0, data.audio.num_samples)
         assert batch.frames is not None and len(batch.frames) == 0 and batch.frame_sizes == []
@@ -200,10 +200,10 @@ def test_training_puts_another_clip_in_place_of_a_broken_one(folder: Path) -> No
     data = dataset(clips, training=True, clip_s=0.5, num_frames=2)
     taken = set()
     for epoch in range(12):
-        batch = data.collate([data[epoch, k] for k in range(4)])
+        batch = data.collate([data[Request(epoch, k)] for k in range(4)])
         assert len(batch.index) == 4 and batch.index[3] == 3
         assert {skip.index for skip in batch.skips} == {0, 1, 2}
-        again = data.collate([data[epoch, k] for k in range(4)])
+        again = data.collate([data[Request(epoch, k)] for k in range(4)])
         assert torch.equal(batch.index, again.index)
         taken |= set(batch.index[:3].tolist())
     assert len(taken) == 6
@@ -215,7 +215,7 @@ def test_pictures_of_different_sizes_go_together(folder: Path) -> None:
     clips = [Clip(str(folder / name)) for name in ("wide.mp4", "tall.mp4", "short.mp4")]
     data = dataset(clips, plain=False, training=True)
     data.crop = lambda height, width: Crop(top=0, left=1, height=height, width=width - 1, flipped=width < height)
-    batch = data.collate([data[0, k] for k in range(3)])
+    batch = data.collate([data[Request(0, k)] for k in range(3)])
     assert batch.frames is not None and batch.flipped is not None and batch.flipped.tolist() == [False, True, False]
     assert batch.frame_sizes is not None and batch.frame_sizes[:2] == [(32, 106), (80, 31)], "32 on the shorter side"
     assert len(batch.frames) == sum(5 * height * width * 3 for height, width in batch.frame_sizes)
@@ -224,22 +224,22 @@ def test_pictures_of_different_sizes_go_together(folder: Path) -> None:
 def test_long_clips_are_read_in_windows_spread_evenly(folder: Path) -> None:
     clips = [Clip(str(folder / name)) for name in ("ramp.mp4", "short.mp4")]
     for windows, expected in ((2, [0.0, 4.0]), (3, [0.0, 2.0, 4.0]), (9, [0.0, 2.0, 4.0])):
-        samples = dataset(clips, windows=windows).read(0, (0, 0))
+        samples = dataset(clips, windows=windows).read(0, Request(0, 0))
         assert [heard_s(sample) for sample in samples] == pytest.approx(expected, abs=0.06)
         assert [seen(sample)[0] / 10 for sample in samples] == pytest.approx([start + 0.5 for start in expected])
     data = dataset(clips, windows=9)
-    batch = data.collate([data[0, 1], data[0, 0]])
+    batch = data.collate([data[Request(0, 1)], data[Request(0, 0)]])
     assert batch.index.tolist() == [1, 0, 0, 0], "a short clip has one window"
-    assert len(dataset(clips, windows=9, training=True).read(0, (0, 0))) == 1
+    assert len(dataset(clips, windows=9, training=True).read(0, Request(0, 0))) == 1
 
 
 def test_labels(folder: Path) -> None:
     clips = [Clip(str(folder / "short.mp4"), labels=(label,)) for label in "bac"]
     data = dataset(clips)
-    batch = data.collate([data[0, k] for k in range(3)])
+    batch = data.collate([data[Request(0, k)] for k in range(3)])
     assert batch.labels is not None and batch.labels.dtype == torch.long and batch.labels.tolist() == [1, 0, 2]
     clips = [Clip(str(folder / "short.mp4"), labels=labels) for labels in (("b", "d"), (), ("a",))]
     data = dataset(clips, classes=["a", "b", "c", "d"], num_indicators=4)
-    labels = data.collate([data[0, k] for k in range(3)]).labels
+    labels = data.collate([data[Request(0, k)] for k in range(3)]).labels
     assert labels is not None and labels.dtype == torch.float32
     assert labels.tolist() == [[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]

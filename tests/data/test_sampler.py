@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from diffmavil.data.dataset import Request
 from diffmavil.data.order import AsListed, Balanced, Order, Shuffled, ShuffledInBlocks
 from diffmavil.data.sampler import EpochSampler
 
@@ -28,11 +29,11 @@ def training(
     return EpochSampler(order=order, batch_size=batch_size, training=True, epoch=epoch, rank=rank, world=world)
 
 
-def ids(batches: list[list[tuple[int, int]]]) -> list[int]:
-    return [index for batch in batches for _, index in batch]
+def ids(batches: list[list[Request]]) -> list[int]:
+    return [index for batch in batches for _, index, _ in batch]
 
 
-def ranks(world: int, epoch: int = 0, seed: int = 0, batch_size: int = 4) -> list[list[list[tuple[int, int]]]]:
+def ranks(world: int, epoch: int = 0, seed: int = 0, batch_size: int = 4) -> list[list[list[Request]]]:
     """The batches of every rank of a training epoch."""
     return [list(training(batch_size, seed=seed, epoch=epoch, rank=rank, world=world)) for rank in range(world)]
 
@@ -67,7 +68,7 @@ def test_batches_are_a_pure_function() -> None:
     assert first == list(training(4, seed=5, epoch=3))
     sampler.sampler.set_epoch(4)
     assert list(sampler) == list(training(4, seed=5, epoch=4))
-    assert {epoch for batch in sampler for epoch, _ in batch} == {4}
+    assert {epoch for batch in sampler for epoch, _, _ in batch} == {4}
 
 
 def test_an_epoch_is_gone_on_with_from_its_next_batch() -> None:
@@ -140,7 +141,7 @@ def test_numbers_out_of_range() -> None:
 ORDERS = [
     Shuffled(np.array(INDICES), seed=1),
     Shuffled(np.array(INDICES), clips=20, seed=1),
-    ShuffledInBlocks(np.array(INDICES), block=5, blocks=3, seed=1),
+    ShuffledInBlocks(np.array(INDICES), blocks=np.arange(53) // 5, together=3, seed=1),
     Balanced(np.array(INDICES), weights=np.linspace(0, 1, 53), clips=1000, seed=1),
 ]
 
@@ -152,8 +153,28 @@ def test_orders_are_pure_functions_of_seed_and_epoch(order: Order) -> None:
     assert order.repeats or len(set(order(3).tolist())) == order.clips, "no clip comes twice"
 
 
+def test_a_clip_that_is_drawn_again_has_another_window() -> None:
+    order = Balanced(np.array([7, 8]), weights=np.array([1.0, 3.0]), clips=40)
+    one = list(EpochSampler(order=order, batch_size=4, training=True))
+    requests = [request for batch in one for request in batch]
+    assert len(set(requests)) == 40 and {request.clip for request in requests} == {7, 8}
+    two = [list(EpochSampler(order=order, batch_size=2, training=True, rank=rank, world=2)) for rank in range(2)]
+    assert sorted(requests) == sorted(request for part in two for batch in part for request in batch)
+    assert {request.draw for batch in ranks(1)[0] for request in batch} == {0}, "where no clip comes twice"
+
+
+def test_a_middle_is_not_gone_on_with_in_another_order() -> None:
+    left = training(4)
+    left.given = 2
+    with pytest.raises(ValueError, match="the clips must come in the order in which epoch 0 was left"):
+        training(4, seed=1).load_state_dict(left.state_dict())
+    same = training(2, world=2)
+    same.load_state_dict(left.state_dict())
+    assert len(list(same)) == len(left) - 2
+
+
 def test_blocks_are_read_one_after_the_other_and_mixed() -> None:
-    order = ShuffledInBlocks(np.arange(4000), block=100, blocks=4, seed=0)
+    order = ShuffledInBlocks(np.arange(4000), blocks=np.arange(4000) // 100, together=4, seed=0)
     read = order(0)
     assert sorted(read.tolist()) == list(range(4000))
     windows = [set((read[k : k + 400] // 100).tolist()) for k in range(0, 4000, 400)]

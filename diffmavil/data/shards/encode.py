@@ -67,6 +67,7 @@ def encode_clip(clip: Clip, media: Media, modalities: Modalities, stored: Stored
     if modalities != "audio":
         spans["video"] = _within(media.info.video_s, start_s, end_s)
     audit.check_spans(clip.path, spans)
+    audit.check_segment(clip.path, end_s - start_s, max(span[1] for span in spans.values() if span is not None))
     flac, jpegs = b"", []
     if audio_s := spans.get("audio"):
         samples = media.audio(start_s, audio_s[1], stored.sample_rate_hz)

@@ -161,13 +161,15 @@ class ShardIndex:
 
     def clips(self) -> Iterator[Clip]:
         """The clips, in the source's order."""
-        fields = ["split", "fold", "path_at", "path_size", "label_at", "num_labels"]
+        fields = ["shard", "split", "fold", "path_at", "path_size", "label_at", "num_labels"]
         for begin in range(0, len(self), _ROWS_AT_ONCE):
             rows = self.rows[begin : begin + _ROWS_AT_ONCE]
             paths_at, labels_at = int(rows["path_at"][0]), int(rows["label_at"][0])
             paths = bytes(self._paths[paths_at : int(rows["path_at"][-1] + rows["path_size"][-1])])
             labels = self._labels[labels_at : int(rows["label_at"][-1] + rows["num_labels"][-1])].tolist()
-            for k, (split, fold, path_at, path_size, label_at, num_labels) in enumerate(rows[fields].tolist(), begin):
+            for k, (shard, split, fold, path_at, path_size, label_at, num_labels) in enumerate(
+                rows[fields].tolist(), begin
+            ):
                 at, label_at = path_at - paths_at, label_at - labels_at
                 path = paths[at : at + path_size].decode("utf-8", "surrogateescape")
                 ids = labels[label_at : label_at + num_labels]
@@ -177,4 +179,5 @@ class ShardIndex:
                     labels=tuple(self.classes[label] for label in ids),
                     fold=None if fold == NO_FOLD else fold,
                     row=k,
+                    block=shard,
                 )

@@ -39,7 +39,7 @@ class ShardSource(ClipSource):
         cache_dir: Folder of this machine for what is fetched: the index, and shards. By default one of this user's in
             the system's folder for temporary files.
         cache_gb: Gigabytes of whole shards to keep there, of which the latest; 0: none, only the pictures and the sound
-            that are wanted are fetched, each time. To be worth it, give at least ``data.shuffle_blocks`` shards.
+            that are wanted are fetched, each time. To be worth it, give room for twice ``data.shuffle_shards``.
         storage_options: For fsspec, such as ``{anon: true}``.
         fold: The fold to test on, the others being for training; ``None``: the splits are as they were prepared.
 
