@@ -22,7 +22,7 @@ import pytest
 import soundfile
 import webdataset
 from command_config import Run
-from media import counter_frame, tone, write_clip, write_media
+from media import counter_frame, probe, tone, write_clip, write_media
 from PIL import Image
 from shards import command, contents, write_shards
 
@@ -282,10 +282,10 @@ def test_a_clip_may_take_as_long_as_timeout_s_says(tmp_path: Path) -> None:
 
 def test_a_segment_that_its_file_has_in_part_only_is_rejected(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4")
-    length_s = MediaFile(tmp_path / "a.mp4").info.duration_s
+    length_s = probe(tmp_path / "a.mp4").duration_s
     ends = (length_s - 0.1, length_s + 0.3, length_s + 9)
     lines = [f"a.mp4,{start},{end}\n" for start, end in zip((0, 0, 0), ends, strict=True)]
     (tmp_path / "clips.csv").write_text("path,start_s,end_s\n" + "".join(lines))
-    audit = Audit(still_levels=None, silence_dbfs=None, min_clip_s=0.1)
+    audit = Audit(still_levels=None, apart_s=None, min_clip_s=0.1)
     out = write_shards(ManifestSource(path=tmp_path / "clips.csv"), tmp_path / "out", audit=audit)
     assert len(list(ShardSource(root=out).clips())) == 2
