@@ -36,7 +36,7 @@ format: $(STAMP) ## sort imports and lay out the code
 	$(BIN)/ruff format
 
 test: $(STAMP) ## the whole suite; one file: make test ARGS=tests/test_cli.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 demo: $(STAMP) ## the whole of it on made clips, and runs/demo/report.html
 	$(BIN)/diffmavil demo --out runs/demo

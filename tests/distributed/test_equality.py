@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from rank_runs import CASES, RESUMED, file_name, train
 from ranks import ROOT, run_ranks
 from small import learner
@@ -19,7 +20,6 @@ from diffmavil.models.pretrained import CheckpointError, load_learner
 pytestmark = [
     pytest.mark.ddp,
     pytest.mark.slow,
-    pytest.mark.xdist_group("equality"),  # one worker, so that everything is trained once
     pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
 ]
 STRATEGIES = ["ddp", "fsdp"]
@@ -27,10 +27,15 @@ Results = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two ranks have trained everything."""
-    folder = tmp_path_factory.mktemp("runs")
-    run_ranks(str(ROOT / "tests" / "rank_runs.py"), str(folder))
+def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Where two ranks have trained everything, once for all workers of pytest."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "trained"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").is_file():
+            folder.mkdir(exist_ok=True)
+            run_ranks(str(ROOT / "tests" / "rank_runs.py"), str(folder))
+            (folder / "done").touch()
     return folder
 
 
