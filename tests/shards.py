@@ -82,7 +82,7 @@ class Trouble(ClipSource):
     def clips(self) -> list[Clip]:
         return [Clip(str(path), labels=(path.stem[0],)) for path in sorted(self.root.iterdir())]
 
-    def open(self, clip: Clip, timeout_s: float = TIMEOUT_S) -> Media:
+    def open(self, clip: Clip, *, timeout_s: float = TIMEOUT_S) -> Media:
         name = Path(clip.path).stem
         if "hang" in name:
             time.sleep(1000)
@@ -90,4 +90,4 @@ class Trouble(ClipSource):
             os.kill(os.getpid(), signal.SIGSEGV)
         if "raise" in name:
             raise ArithmeticError("seven is\nno number")
-        return super().open(clip, timeout_s)
+        return super().open(clip, timeout_s=timeout_s)
