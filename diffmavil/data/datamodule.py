@@ -58,8 +58,8 @@ class ClipDataModule(L.LightningDataModule):
         balanced: Draw training clips by the inverse frequency of their labels, with replacement.
         clips_per_epoch: Clips of a training epoch; ``None``: as many as there are.
         shuffle_shards: Shards whose clips are shuffled together, where storage is far away; ``None``: all clips are.
-        eval_windows: Most windows of a clip in evaluation, spread evenly over it; their scores are averaged. A batch then
-            has up to so many times ``eval_batch_size`` windows.
+        eval_windows: Most windows of a clip in evaluation, spread evenly over it; their scores are averaged. A batch
+            then has up to so many times ``eval_batch_size`` windows.
         val_fraction: Part of the train split's files to hold out where there is no val split, in [0, 1).
         test_splits: Splits that ``test`` reads; a linear probe needs ``[train, test]``.
         timeout_s: Seconds that reading a clip may take.
