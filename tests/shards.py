@@ -13,6 +13,7 @@ from typing import Any
 from diffmavil.data.audit import Audit
 from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.errors import MediaError
+from diffmavil.data.manifest import ManifestSource
 from diffmavil.data.media import TIMEOUT_S, Media
 from diffmavil.data.shards.encode import encode_clip
 from diffmavil.data.shards.index import write_index
@@ -53,10 +54,10 @@ def write_shards(
 
 
 def command(*args: str | Path) -> subprocess.Popen[str]:
-    """Start ``diffmavil`` with some arguments."""
+    """Start ``diffmavil`` with some arguments; it finds the modules of this folder."""
     return subprocess.Popen(
         [sys.executable, "-m", "diffmavil", *map(str, args)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,6 +68,25 @@ def command(*args: str | Path) -> subprocess.Popen[str]:
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below a folder."""
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+class Waiting(ManifestSource):
+    """A manifest of which one clip makes its reader wait, so that a run of one worker does not come to its end.
+
+    Args:
+        path: The manifest.
+        label_column: Its column of labels.
+        at: The clip's path in the manifest.
+    """
+
+    def __init__(self, *, path: Path, label_column: str, at: str) -> None:
+        super().__init__(path=path, label_column=label_column)
+        self.at = str(self.media_root / at)
+
+    def open(self, clip: Clip, *, timeout_s: float = TIMEOUT_S) -> Media:
+        if clip.path == self.at:
+            time.sleep(1000)
+        return super().open(clip, timeout_s=timeout_s)
 
 
 class Trouble(ClipSource):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
 from diffmavil.callbacks.saved_bytes import CLIPS
 from diffmavil.commands.bench_device import machine, matmul_flops_per_s, memory_bytes, operations
 from diffmavil.commands.bench_growth import growth
+from diffmavil.commands.bench_options import read_options
 from diffmavil.commands.bench_page import as_markdown
 from diffmavil.commands.bench_recipe import Recipe, Settings, load_recipe
 from diffmavil.commands.bench_step import TrainingStep, first_clips, noise_clips, saved, seconds_per_clip, spread
@@ -33,22 +32,14 @@ def bench(args: list[str]) -> None:
         FileNotFoundError: If a recipe is none.
         ValueError: If a value is out of its range, the recipes cannot be compared, or a batch does not fit.
     """
-    parser = ArgumentParser(prog="diffmavil bench", exit_on_error=False, allow_abbrev=False)
-    parser.add_class_arguments(Settings)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path | None, help="file for the page, in Markdown")
-    options = parser.parse_args(args)
-    settings = with_defaults(Settings(**{field.name: options[field.name] for field in fields(Settings)}))
+    options = read_options("diffmavil bench", Settings, args)
+    settings = with_defaults(options.settings)
     try:
         result = measure(settings)
     except torch.OutOfMemoryError as error:
         given = settings.batch_size or "the recipes' own"
         raise ValueError(f"batch_size must be small enough for the GPU's memory, got {given}") from error
-    page = as_markdown(result)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(page + "\n")
-    print(json.dumps(result, indent=2) if options.json else page)
+    options.show(result, as_markdown(result))
 
 
 def with_defaults(settings: Settings) -> Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import tempfile
@@ -16,12 +15,13 @@ from statistics import median
 from typing import Any, Final
 
 import torch
-from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
 from diffmavil.commands.bench_data_bare import Bare, BareShards, BareVideo
 from diffmavil.commands.bench_data_clips import CLIP_S, make_footage
 from diffmavil.commands.bench_device import machine
+from diffmavil.commands.bench_options import read_options
+from diffmavil.commands.cores import leave_cores
 from diffmavil.commands.prepare import prepare
 from diffmavil.data import ClipDataModule, FolderSource, ShardSource
 from diffmavil.data.clips import ClipSource
@@ -85,20 +85,11 @@ def bench_data(args: list[str]) -> None:
         ArgumentError: If a key is unknown or a value has the wrong type.
         ValueError: If a value is out of its range.
     """
-    parser = ArgumentParser(prog="diffmavil bench data", exit_on_error=False, allow_abbrev=False)
-    parser.add_class_arguments(DataSettings)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path | None, help="file for the page, in Markdown")
-    options = parser.parse_args(args)
-    settings = DataSettings(**{field.name: options[field.name] for field in fields(DataSettings)})
+    options = read_options("diffmavil bench data", DataSettings, args)
     with tempfile.TemporaryDirectory(prefix="diffmavil-bench-") as folder:
-        result = measure(settings, Path(folder))
-    result["command"] = " ".join(["diffmavil bench data", *(arg for arg in args if not arg.startswith("--json"))])
-    page = as_markdown(result)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(page + "\n")
-    print(json.dumps(result, indent=2) if options.json else page)
+        result = measure(options.settings, Path(folder))
+    result["command"] = options.command
+    options.show(result, as_markdown(result))
 
 
 def measure(settings: DataSettings, folder: Path) -> dict[str, Any]:
@@ -110,6 +101,7 @@ def measure(settings: DataSettings, folder: Path) -> dict[str, Any]:
     """
     files, shards = folder / "files", folder / "shards"
     files.mkdir()
+    leave_cores(settings.workers)
     pool = multiprocessing.get_context("spawn").Pool(settings.workers, torch.set_num_threads, (1,))
     with pool:
         made = pool.imap_unordered(partial(_make, files), range(settings.clips))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import multiprocessing
 import os
 import resource
@@ -11,14 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
+from diffmavil.commands.bench_options import read_options
 from diffmavil.data import AudioSetSource, ClipDataModule
 from diffmavil.data.order import Balanced, Shuffled, ShuffledInBlocks
 from diffmavil.data.synthetic import ClipFormat, make_clip, write_mp4
@@ -82,22 +81,14 @@ def bench_scale(args: list[str]) -> None:
         ArgumentError: If a key is unknown or a value has the wrong type.
         ValueError: If a value is out of its range.
     """
-    parser = ArgumentParser(prog="diffmavil bench scale", exit_on_error=False, allow_abbrev=False)
-    parser.add_class_arguments(ScaleSettings)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path | None, help="file for the page, in Markdown")
-    options = parser.parse_args(args)
-    settings = ScaleSettings(**{field.name: options[field.name] for field in fields(ScaleSettings)})
+    options = read_options("diffmavil bench scale", ScaleSettings, args)
+    rows = options.settings.rows
     with tempfile.TemporaryDirectory(prefix="diffmavil-bench-") as folder:
-        make_audioset(Path(folder), settings.rows)
+        make_audioset(Path(folder), rows)
         with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process that has held nothing else
             result = pool.apply(listing, (Path(folder),))
-        result |= {"first_step_s": first_step_s(Path(folder)), "rows": settings.rows}
-    page = as_markdown(result)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(page + "\n")
-    print(json.dumps(result, indent=2) if options.json else page)
+        result |= {"first_step_s": first_step_s(Path(folder)), "rows": rows}
+    options.show(result, as_markdown(result))
 
 
 def make_audioset(root: Path, rows: int) -> None:

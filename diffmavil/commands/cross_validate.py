@@ -68,13 +68,16 @@ class CrossValidation:
         self.scores: dict[int, dict[str, float]] = {}
         if self.path.is_file():
             kept = json.loads(self.path.read_text())
-            if kept["settings"] != self.settings:
+            is_same = kept["settings"] == self.settings
+            if not is_same and (kept["scores"] or any(out.glob("fold_*/**/*.ckpt"))):
                 command = shlex.join(kept["settings"]["arguments"])
                 raise ValueError(f"out must be a folder for this command and config alone, got {out}, of {command}")
-            self.folds, self.scores = kept["folds"], {int(fold): scores for fold, scores in kept["scores"].items()}
+            if is_same:
+                self.folds, self.scores = kept["folds"], {int(fold): scores for fold, scores in kept["scores"].items()}
 
     def fold(self, number: int) -> None:
         """Train and test with one fold as the test split, or go on with that; keep its figures."""
+        self._write()  # what a fold is begun with, lest it be ended with something else
         folder = str(self.out / f"fold_{number}")
         place = ["--data.source.fold", str(number), "--trainer.default_root_dir", folder, "--ckpt_path", "last"]
         self._run("fit", *place)

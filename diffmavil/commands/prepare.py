@@ -29,6 +29,7 @@ from diffmavil.types import Modalities
 
 _STORED: Final = Stored()
 _AUDIT: Final = Audit()
+_LOCK_FILE: Final = ".lock"
 
 
 def prepare(
@@ -92,8 +93,8 @@ def prepare(
         "clips": len(clips),
         "clips_sha256": digest.hexdigest(),
     }
-    _claim(out, settings)
     with _alone(out):
+        _claim(out, settings)
         numbers = range(-(-len(clips) // clips_per_shard))
         todo = [number for number in numbers if not _is_done(out, number, retry or ())]
         if todo:
@@ -182,12 +183,9 @@ def _digested(clips: Iterable[Clip], digest: hashlib._Hash) -> Iterator[Clip]:
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Make sure that the folder is new, or was begun with the same settings."""
+    """Note the settings in a new folder; make sure that one that was begun was begun with the same."""
     path = out / SETTINGS_FILE
     if not path.is_file():
-        begun = partial_of(path)  # all that a command leaves that is killed here
-        if out.exists() and (not out.is_dir() or any(entry != begun for entry in out.iterdir())):
-            raise ValueError(f"out must be a new or empty folder, or one that prepare began, got {out}")
         write_atomically(path, json.dumps(settings, indent=1))
         return
     before = json.loads(path.read_text())
@@ -207,9 +205,15 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Keep other commands from writing into the folder."""
+    """Keep other commands from writing into the folder, which must be new, or one that prepare began."""
+    settings, lock = out / SETTINGS_FILE, out / _LOCK_FILE
+    if not settings.is_file():
+        begun = (partial_of(settings), lock)  # all that a command leaves that is killed here
+        if out.exists() and (not out.is_dir() or any(entry not in begun for entry in out.iterdir())):
+            raise ValueError(f"out must be a new or empty folder, or one that prepare began, got {out}")
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(out / SETTINGS_FILE, wait=False):
+        with locked(lock, wait=False):
             yield
     except BlockingIOError:
         raise ValueError(f"out must be written by one command at a time, got {out}, which another writes") from None

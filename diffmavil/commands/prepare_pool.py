@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -79,6 +81,15 @@ def _start(job: Job) -> None:
     global _job
     _job = job
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+
+
+def _end_with_the_command() -> None:
+    """Do not outlive a command that was killed, whatever the decoder is at."""
+    command = multiprocessing.parent_process()
+    assert command is not None
+    command.join()
+    os._exit(1)
 
 
 def _run(clip: Clip) -> EncodedClip | Failure:

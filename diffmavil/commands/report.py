@@ -100,6 +100,7 @@ def _rebuild(run: Path) -> tuple[PretrainModule, ClipDataModule]:
         raise ValueError(f"{CONFIG} of the run must have model and data, got {', '.join(config or ['nothing'])}")
     for name in ("audio_weights", "video_weights"):  # what they brought is in the checkpoint
         config["model"]["init_args"].pop(name, None)
+    config["data"]["eval_windows"] = 1  # the page shows the window in the middle
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningModule, "model", required=True)
     parser.add_class_arguments(ClipDataModule, "data")

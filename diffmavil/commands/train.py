@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no public name
 from lightning import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
@@ -20,7 +19,7 @@ import diffmavil.callbacks
 import diffmavil.modules  # noqa: F401
 from diffmavil import __version__
 from diffmavil.checkpoint_io import AtomicCheckpointIO
-from diffmavil.commands.cores import available_cores
+from diffmavil.commands.cores import leave_cores
 from diffmavil.commands.launcher import end_with_launcher
 from diffmavil.commands.resume import newest_checkpoint, run_of
 from diffmavil.data import ClipDataModule
@@ -86,9 +85,7 @@ class DiffmavilCLI(LightningCLI):
         except (ValueError, ImportError) as error:
             raise ConfigError(str(error)) from error
         if isinstance(self.trainer.accelerator, CPUAccelerator):
-            # Threads that wait for a core which a data worker holds slow each step down several times over.
-            free = available_cores() - self.datamodule.num_workers
-            torch.set_num_threads(min(torch.get_num_threads(), max(1, free)))
+            leave_cores(self.datamodule.num_workers)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, whose checks raise whatever comes to hand; it writes checkpoints whole or not at all.

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from diffmavil.data.manifest import read_table
-from diffmavil.data.youtube import Segment, YouTubeSource, read_rows, seconds
+from diffmavil.data.tables import read_rows, read_table, seconds
+from diffmavil.data.youtube import Segment, YouTubeSource
 
 
 class AudioSetSource(YouTubeSource):
@@ -71,7 +71,7 @@ class AudioSetSource(YouTubeSource):
         for table, split in tables:
             path = self.root / f"{table}_segments.csv"
             for line, (youtube_id, start, end, mids) in read_rows(path, 4):
-                start_s, end_s = seconds(path, line, start), seconds(path, line, end)
+                start_s, end_s = seconds(path, line, "the start", start), seconds(path, line, "the end", end)
                 if end_s <= start_s:
                     raise ValueError(f"{path}, line {line}: the end must be after the start, got {end} and {start}")
                 try:

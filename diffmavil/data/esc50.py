@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffmavil.data.clips import Clip, ClipSource
-from diffmavil.data.manifest import read_table
+from diffmavil.data.tables import read_table
 
 
 class Esc50Source(ClipSource):

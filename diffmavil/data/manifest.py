@@ -2,71 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from diffmavil.data.clips import SPLITS, Clip, ClipSource
-
-Row = dict[str, str]
-"""One line of a table: column name to stripped cell."""
-
-
-def read_table(path: Path, columns: list[str]) -> Iterator[tuple[int, Row]]:
-    """Read a CSV file with a header, row by row.
-
-    Args:
-        path: The file.
-        columns: Columns that it must have.
-
-    Yields:
-        Line number and cells of a row.
-
-    Raises:
-        ValueError: If the file cannot be read, has no rows, lacks one of the columns, or is malformed (with the line).
-    """
-    line, is_empty = 0, True
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            names = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = names
-            for column in columns:
-                if column not in names:
-                    there_are = ", ".join(names) or "an empty file"
-                    raise ValueError(f"{path}: there must be a column {column!r}, got {there_are}")
-            line = reader.line_num
-            for row in reader:
-                if None in row:
-                    raise csv.Error(f"there must be {len(names)} cells, got {len(names) + len(row[None])}")
-                if None in row.values():
-                    got = sum(cell is not None for cell in row.values())
-                    raise csv.Error(f"there must be {len(names)} cells, got {got}")
-                if "\0" in "".join(row.values()):
-                    raise csv.Error("a cell holds a NUL byte")
-                yield reader.line_num, {name: row[name].strip() for name in names}
-                line, is_empty = reader.line_num, False
-    except OSError as error:
-        raise ValueError(f"{path}: the table cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}, line {_undecodable_line(path)}: the table must be UTF-8 text") from error
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {line + 1}: the row is malformed ({error})") from error
-    if is_empty:
-        raise ValueError(f"{path}: the table must have at least one row, got only its header")
-
-
-def _undecodable_line(path: Path) -> int:
-    """Number of the first line that is not UTF-8."""
-    number = 1
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                break
-            number += 1
-    return number
+from diffmavil.data.tables import Row, read_table, seconds
 
 
 class ManifestSource(ClipSource):
@@ -121,12 +61,4 @@ class ManifestSource(ClipSource):
 
     def _seconds(self, line: int, row: Row, column: str) -> float | None:
         cell = row.get(column, "")
-        if not cell:
-            return None
-        try:
-            value = float(cell)
-        except ValueError:
-            value = -1.0
-        if not 0.0 <= value < float("inf"):
-            raise ValueError(f"{self.path}, line {line}: {column} must be seconds of at least 0, got {cell!r}")
-        return value
+        return seconds(self.path, line, column, cell) if cell else None

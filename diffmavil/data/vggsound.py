@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from diffmavil.data.youtube import Segment, YouTubeSource, read_rows, seconds
+from diffmavil.data.tables import read_rows, seconds
+from diffmavil.data.youtube import Segment, YouTubeSource
 
 _SEGMENT_S: Final = 10.0
 
@@ -51,5 +52,5 @@ class VGGSoundSource(YouTubeSource):
         for line, (youtube_id, start, label, split) in read_rows(path, 4):
             if split not in ("train", "test"):
                 raise ValueError(f"{path}, line {line}: split must be train or test, got {split!r}")
-            start_s = seconds(path, line, start)
+            start_s = seconds(path, line, "the start", start)
             yield Segment(youtube_id, start_s, start_s + _SEGMENT_S, split, (label,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import re
@@ -152,48 +151,3 @@ def _named(before: str, start: str, ending: str) -> tuple[Named, ...]:
         return (Named(before, f"{start}{ending}", float(start.split("_")[1])),)
     except ValueError:  # two points
         return ()
-
-
-def read_rows(path: Path, num_cells: int) -> Iterator[tuple[int, list[str]]]:
-    """Read a CSV file without a header, row by row; lines that begin with ``#`` are comments.
-
-    Args:
-        path: The file.
-        num_cells: Cells that each row must have.
-
-    Yields:
-        Line number and cells.
-
-    Raises:
-        ValueError: If the file cannot be read, or if a row has another number of cells.
-    """
-    line = 1
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
-            for row in reader:
-                if row and not row[0].startswith("#"):
-                    if len(row) != num_cells:
-                        raise ValueError(f"{path}, line {line}: a row must have {num_cells} cells, got {len(row)}")
-                    yield line, row
-                line = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {line}: the row cannot be read ({error})") from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise ValueError(f"{path}: the table cannot be read ({reason})") from error
-
-
-def seconds(path: Path, line: int, cell: str) -> float:
-    """A cell that holds seconds.
-
-    Raises:
-        ValueError: If it does not.
-    """
-    try:
-        value = float(cell)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < float("inf"):
-        raise ValueError(f"{path}, line {line}: a time must be seconds of at least 0, got {cell!r}")
-    return value

@@ -107,6 +107,20 @@ def test_the_figures_are_those_of_each_fold_alone(esc: list[str], capsys: pytest
         )
 
 
+def test_a_fold_ends_with_what_it_was_begun_with(esc: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["cross-validate", *esc, "--folds", "1", "--data.batch_size", "0"]) == 2
+    assert not list(Path("runs").glob("**/*.ckpt")), "nothing was trained: another command may take the folder"
+    Path("esc.yaml").write_text(CONFIG.replace("ModelCheckpoint", "ModelCheckpoin"))
+    assert cli.main(["cross-validate", *esc, "--folds", "1"]) == 2
+
+    Path("esc.yaml").write_text(CONFIG)
+    assert cli.main(["cross-validate", *esc, "--folds", "1", "--trainer.fast_dev_run", "true"]) == 2  # fit, but no test
+    fold = ["--data.source.fold", "1", "--trainer.default_root_dir", "runs/cross_validate/fold_1"]
+    assert cli.main(["fit", *esc, *fold, "--trainer.max_steps", "1"]) == 0  # stopped in the middle of fold 1
+    assert cli.main(["cross-validate", *esc, "--model.lr", "0.002"]) == 2
+    assert "this command and config alone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -113,7 +113,7 @@ def test_manifest_with_paths_only(tmp_path: Path) -> None:
         ("path,label,start_s\na.mp4,x,-1\n", "line 2: start_s must be seconds of at least 0, got '-1'"),
         ("path,label,end_s\na.mp4,x,nan\n", "line 2: end_s must be seconds of at least 0, got 'nan'"),
         ("path,label,start_s,end_s\na.mp4,x,2,1\n", "line 2: end_s must be after start_s, got 1.0 and 2.0"),
-        ("path,label\na.mp4,x\nb.mp4,x,y,z\n", "line 3: the row is malformed (there must be 2 cells, got 4)"),
+        ("path,label\na.mp4,x\nb.mp4,x,y,z\n", "line 3: the row must have 2 cells, got 4"),
         ("path,label\na.mp4,x\nb\0.mp4,x\n", "line 3: the row is malformed (a cell holds a NUL byte)"),
         ('path,label\n"a\nb.mp4",x\n"c.mp4,x\nd.mp4,x\n', "line 4: the row is malformed (unexpected end of data)"),
         ('path,label\n"a.mp4"x,y\n', "line 2: the row is malformed"),

@@ -171,14 +171,17 @@ def test_names_from_the_ontology(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('a, 0.000, 10.000, "/m/068hy"\nb, 1\n', "line 5: a row must have 4 cells, got 2"),
-        ("a, 0.000, 10.000, /m/068hy,/m/07q6cd_\n", "line 4: a row must have 4 cells, got 5"),
-        ('a, soon, 10.000, "/m/068hy"\n', "line 4: a time must be seconds of at least 0, got 'soon'"),
-        ('a, 0.000, inf, "/m/068hy"\n', "line 4: a time must be seconds of at least 0, got 'inf'"),
+        ('a, 0.000, 10.000, "/m/068hy"\nb, 1\n', "line 5: the row must have 4 cells, got 2"),
+        ("a, 0.000, 10.000, /m/068hy,/m/07q6cd_\n", "line 4: the row must have 4 cells, got 5"),
+        ('a, soon, 10.000, "/m/068hy"\n', "line 4: the start must be seconds of at least 0, got 'soon'"),
+        ('a, 0.000, inf, "/m/068hy"\n', "line 4: the end must be seconds of at least 0, got 'inf'"),
         ('a, 10.000, 10.000, "/m/068hy"\n', "line 4: the end must be after the start, got 10.000 and 10.000"),
         ('a, 0.000, 10.000, "/m/none"\n', "line 4: a label must be a known mid, got '/m/none'"),
-        ('a, 0.000, 10.000, "/m/068hy"\n\nb, 0.0, 10.0, "/m/068hy\nc, 0.0, 10.0, /m/068hy\n', "line 6: the row cannot"),
-        ('a, 0.000, 10.000, "/m/068hy" x\n', "line 4: the row cannot be read"),
+        (
+            'a, 0.000, 10.000, "/m/068hy"\n\nb, 0.0, 10.0, "/m/068hy\nc, 0.0, 10.0, /m/068hy\n',
+            "line 6: the row is malformed",
+        ),
+        ('a, 0.000, 10.000, "/m/068hy" x\n', "line 4: the row is malformed"),
     ],
 )
 def test_audioset_errors_name_table_and_line(row: str, message: str, tmp_path: Path) -> None:
@@ -196,7 +199,7 @@ def test_audioset_folders_and_tables_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="media_root must be a folder, got .*nowhere"):
         list(AudioSetSource(root=tmp_path, media_root=tmp_path / "nowhere").clips())
     (tmp_path / "eval_segments.csv").write_bytes(b"\xff\xfe" * 9)
-    with pytest.raises(ValueError, match="eval_segments.csv: the table cannot be read"):
+    with pytest.raises(ValueError, match="eval_segments.csv, line 1: the table must be UTF-8 text"):
         list(source.clips())
     (tmp_path / "eval_segments.csv").unlink()
     with pytest.raises(ValueError, match=r"eval_segments.csv: the table cannot be read \(No such file or directory\)"):
@@ -229,8 +232,8 @@ def test_vggsound(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ("---g-f_I2yQ,1,people marching,val\n", "line 4: split must be train or test, got 'val'"),
-        ("---g-f_I2yQ,-1,people marching,test\n", "line 4: a time must be seconds of at least 0, got '-1'"),
-        ("---g-f_I2yQ,1,people, marching,test\n", "line 4: a row must have 4 cells, got 5"),
+        ("---g-f_I2yQ,-1,people marching,test\n", "line 4: the start must be seconds of at least 0, got '-1'"),
+        ("---g-f_I2yQ,1,people, marching,test\n", "line 4: the row must have 4 cells, got 5"),
     ],
 )
 def test_vggsound_errors_name_table_and_line(row: str, message: str, tmp_path: Path) -> None:

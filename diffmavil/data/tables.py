@@ -1,0 +1,115 @@
+"""CSV files, read row by row; what is wrong with one is said with its line."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+Row = dict[str, str]
+"""One line of a table: column name to stripped cell."""
+
+
+def read_table(path: Path, columns: list[str]) -> Iterator[tuple[int, Row]]:
+    """Read a CSV file with a header, row by row.
+
+    Args:
+        path: The file.
+        columns: Columns that it must have.
+
+    Yields:
+        Line number and cells of a row.
+
+    Raises:
+        ValueError: If the file cannot be read, has no rows, lacks one of the columns, or is malformed (with the line).
+    """
+    rows = _rows(path)
+    names = [name.strip() for name in next(rows, (1, []))[1]]
+    for column in columns:
+        if column not in names:
+            raise ValueError(f"{path}: there must be a column {column!r}, got {', '.join(names) or 'an empty file'}")
+    is_empty = True
+    for line, row in rows:
+        _check_cells(path, line, row, len(names))
+        yield line, {name: cell.strip() for name, cell in zip(names, row, strict=True)}
+        is_empty = False
+    if is_empty:
+        raise ValueError(f"{path}: the table must have at least one row, got only its header")
+
+
+def read_rows(path: Path, num_cells: int) -> Iterator[tuple[int, list[str]]]:
+    """Read a CSV file without a header, row by row; lines that begin with ``#`` are comments.
+
+    Args:
+        path: The file.
+        num_cells: Cells that each row must have.
+
+    Yields:
+        Line number and cells.
+
+    Raises:
+        ValueError: If the file cannot be read or is malformed (with the line).
+    """
+    for line, row in _rows(path):
+        if not row[0].startswith("#"):
+            _check_cells(path, line, row, num_cells)
+            yield line, row
+
+
+def seconds(path: Path, line: int, name: str, cell: str) -> float:
+    """A cell that holds seconds.
+
+    Args:
+        path: The table.
+        line: Its line.
+        name: What the cell stands for.
+        cell: What it holds.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    try:
+        value = float(cell)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise ValueError(f"{path}, line {line}: {name} must be seconds of at least 0, got {cell!r}")
+    return value
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank, and the lines in which they begin."""
+    line = 1
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            for row in reader:
+                if "\0" in "".join(row):
+                    raise csv.Error("a cell holds a NUL byte")
+                if row:
+                    yield line, row
+                line = reader.line_num + 1
+    except OSError as error:
+        raise ValueError(f"{path}: the table cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, line {_undecodable_line(path)}: the table must be UTF-8 text") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line}: the row is malformed ({error})") from error
+
+
+def _check_cells(path: Path, line: int, row: list[str], count: int) -> None:
+    if len(row) != count:
+        raise ValueError(f"{path}, line {line}: the row must have {count} cells, got {len(row)}")
+
+
+def _undecodable_line(path: Path) -> int:
+    """Number of the first line that is not UTF-8."""
+    number = 1
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                break
+            number += 1
+    return number
