@@ -54,10 +54,13 @@ class AudioSetSource(YouTubeSource):
         if not path.is_file():
             return None
         names: list[str] = []
-        for line, row in read_table(path, ["index", "mid", "display_name"]):
+        columns = ["index", "mid", "display_name"]
+        for line, row in read_table(path, columns, filled=columns):
             if row["index"] != str(len(names)):
                 raise ValueError(f"{path}, line {line}: index must be {len(names)}, got {row['index']!r}")
-            names.append(row["display_name"])
+            if (name := row["display_name"]) in names:
+                raise ValueError(f"{path}, line {line}: display_name must be a new one, got {name!r} again")
+            names.append(name)
         return names
 
     def segments(self) -> Iterator[Segment]:

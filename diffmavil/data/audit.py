@@ -8,8 +8,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 
-from diffmavil.data.errors import APART, NO_AUDIO, NO_VIDEO, SILENT, STILL, TOO_LARGE, TOO_SHORT, MediaError
+from diffmavil.data.errors import APART, NO_AUDIO, NO_VIDEO, SILENT, STILL, TOO_LONG, TOO_SHORT, MediaError
 from diffmavil.data.media import Span
 
 _FULL_SCALE: Final = 32768
@@ -26,7 +28,7 @@ class Audit:
         max_clip_s: Seconds that it may have; a clip is put together in memory. Cut longer files with a manifest.
         silence_dbfs: A clip whose loudest sample is below this many decibels of full scale is silent.
         still_levels: Where in no picture a block of 16 x 16 pixels differs from the first picture's by more than this
-            (mean over the block, in levels of 0 to 255), the picture is still.
+            in red, green or blue (mean over the block, in levels of 0 to 255), the picture is still.
         apart_s: Sound and picture may begin, and end, this many seconds apart.
         cut_short_s: Seconds that a file may lack at the end of a segment.
 
@@ -74,7 +76,7 @@ class Audit:
         if shortest_s < max(self.min_clip_s - _ROUNDING_S, _ROUNDING_S):
             raise MediaError(path, TOO_SHORT, f"{max(0.0, shortest_s):.2f} s")
         if self.max_clip_s is not None and longest_s > self.max_clip_s + _ROUNDING_S:
-            raise MediaError(path, TOO_LARGE, f"{longest_s:.2f} s, at most {self.max_clip_s:g} s")
+            raise MediaError(path, TOO_LONG, f"{longest_s:.2f} s, at most {self.max_clip_s:g} s")
         for what, places_s in (("begin", [start for start, _ in found]), ("end", [end for _, end in found])):
             if self.apart_s is not None and max(places_s) - min(places_s) > self.apart_s:
                 detail = f"sound and picture {what} at {places_s[0]:.2f} s and {places_s[1]:.2f} s"
@@ -122,12 +124,10 @@ class Audit:
         """
         if self.still_levels is None:
             return True
-        height, width = (max(_BLOCK_PX, size - size % _BLOCK_PX) for size in first.shape[:2])
-        for picture in pictures:
-            difference = np.abs(picture[:height, :width, 1].astype(np.int32) - first[:height, :width, 1])
-            rows = np.add.reduceat(difference, range(0, difference.shape[0], _BLOCK_PX), axis=0)
-            blocks = np.add.reduceat(rows, range(0, difference.shape[1], _BLOCK_PX), axis=1)
-            if blocks.max() > self.still_levels * _BLOCK_PX**2:
+        still = torch.from_numpy(first).permute(2, 0, 1).float()
+        for picture in torch.from_numpy(pictures).permute(0, 3, 1, 2):
+            blocks = F.avg_pool2d((picture - still).abs(), _BLOCK_PX, ceil_mode=True)  # smaller ones at the edges
+            if blocks.max() > self.still_levels:
                 return True
         return False
 

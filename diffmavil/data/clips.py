@@ -63,7 +63,8 @@ class ClipSource(ABC):
             timeout_s: Seconds for all that is done with it.
 
         Raises:
-            MediaError: If it cannot be opened.
+            MediaError: If it cannot be opened, read or decoded: the clip is left out, and named with the reason. So
+                it is with an ``OSError``. Any other exception is taken for a mistake in the program and ends the run.
         """
         return MediaFile(clip.path, timeout_s=timeout_s)
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip
-from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, TOO_SHORT, MediaError
+from diffmavil.data.errors import CANNOT_OPEN, NO_AUDIO, NO_VIDEO, TOO_SHORT, MediaError
 from diffmavil.data.media import Media
 from diffmavil.data.order import Positions
 from diffmavil.data.transforms import AudioTransform, Crop
@@ -154,9 +154,13 @@ class ClipDataset(Dataset[Item]):
             # torch.manual_seed would also seed devices that no worker uses, which takes a millisecond
             seed = np.random.SeedSequence((self.seed, *key)).generate_state(1, np.uint64)[0]
             torch.default_generator.manual_seed(int(seed))
-            with self.open(clip) as media:
-                start_s, end_s = self._segment(clip, media)
-                return [self._read_window(index, media, window_s, end_s) for window_s in self._starts_s(start_s, end_s)]
+            try:
+                with self.open(clip) as media:
+                    start_s, end_s = self._segment(clip, media)
+                    starts_s = self._starts_s(start_s, end_s)
+                    return [self._read_window(index, media, window_s, end_s) for window_s in starts_s]
+            except OSError as error:  # of a source of one's own
+                raise MediaError(clip.path, CANNOT_OPEN, str(error)) from error
 
     def _starts_s(self, start_s: float, end_s: float) -> list[float]:
         """Where the windows of a segment begin."""

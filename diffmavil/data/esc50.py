@@ -31,8 +31,9 @@ class Esc50Source(ClipSource):
             ValueError: If the table cannot be read or lacks a column, or if no clip is of the wanted fold.
         """
         table = self.root / "meta" / "esc50.csv"
+        columns = ["filename", "fold", "category"]
         clips = []
-        for line, row in read_table(table, ["filename", "fold", "category"]):
+        for line, row in read_table(table, columns, filled=columns):
             try:
                 fold = int(row["fold"])
             except ValueError:

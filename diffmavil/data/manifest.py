@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,11 +45,9 @@ class ManifestSource(ClipSource):
             ValueError: If the table cannot be read or lacks a column, or if a cell is not what it must be.
         """
         columns = ["path"] if self.label_column is None else ["path", self.label_column]
-        return (self._clip(line, row) for line, row in read_table(self.path, columns))
+        return (self._clip(line, row) for line, row in read_table(self.path, columns, filled=["path"]))
 
     def _clip(self, line: int, row: Row) -> Clip:
-        if not row["path"]:
-            raise ValueError(f"{self.path}, line {line}: path must not be empty")
         split = row.get("split", "train")
         if split not in SPLITS:
             raise ValueError(f"{self.path}, line {line}: split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -57,7 +56,7 @@ class ManifestSource(ClipSource):
             raise ValueError(f"{self.path}, line {line}: end_s must be after start_s, got {end_s} and {start_s or 0.0}")
         cell = "" if self.label_column is None else row[self.label_column]
         labels = tuple(dict.fromkeys(label.strip() for label in cell.split(self.label_separator) if label.strip()))
-        return Clip(str(self.media_root / row["path"]), start_s, end_s, split, labels)
+        return Clip(os.path.join(self.media_root, row["path"]), start_s, end_s, split, labels)
 
     def _seconds(self, line: int, row: Row, column: str) -> float | None:
         cell = row.get(column, "")

@@ -38,7 +38,7 @@ class SkippedClips:
     def write(self, path: Path) -> None:
         """List them in a CSV file: path, reason, detail."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "reason", "detail"])
             writer.writerows([skip.path, skip.reason, skip.detail] for _, skip in sorted(self.by_index.items()))

@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 Row = dict[str, str]
 """One line of a table: column name to stripped cell."""
 
 
-def read_table(path: Path, columns: list[str]) -> Iterator[tuple[int, Row]]:
+def read_table(path: Path, columns: list[str], *, filled: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
     """Read a CSV file with a header, row by row.
 
     Args:
         path: The file.
         columns: Columns that it must have.
+        filled: Those whose cells may not be empty.
 
     Yields:
         Line number and cells of a row.
 
     Raises:
-        ValueError: If the file cannot be read, has no rows, lacks one of the columns, or is malformed (with the line).
+        ValueError: If the file cannot be read, has no rows, lacks one of the columns or has one twice, or is malformed
+            (with the line).
     """
     rows = _rows(path)
     names = [name.strip() for name in next(rows, (1, []))[1]]
     for column in columns:
         if column not in names:
             raise ValueError(f"{path}: there must be a column {column!r}, got {', '.join(names) or 'an empty file'}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: each column must have a name of its own, got {', '.join(names)}")
     is_empty = True
     for line, row in rows:
         _check_cells(path, line, row, len(names))
-        yield line, {name: cell.strip() for name, cell in zip(names, row, strict=True)}
+        cells = {name: cell.strip() for name, cell in zip(names, row, strict=True)}
+        for name in filled:
+            if not cells[name]:
+                raise ValueError(f"{path}, line {line}: {name} must not be empty")
+        yield line, cells
         is_empty = False
     if is_empty:
         raise ValueError(f"{path}: the table must have at least one row, got only its header")
 
 
 def read_rows(path: Path, num_cells: int) -> Iterator[tuple[int, list[str]]]:
-    """Read a CSV file without a header, row by row; lines that begin with ``#`` are comments.
+    """Read a CSV file without a header and without empty cells; lines that begin with ``#`` are comments.
 
     Args:
         path: The file.
@@ -53,6 +61,8 @@ def read_rows(path: Path, num_cells: int) -> Iterator[tuple[int, list[str]]]:
     for line, row in _rows(path):
         if not row[0].startswith("#"):
             _check_cells(path, line, row, num_cells)
+            if "" in row:
+                raise ValueError(f"{path}, line {line}: a cell must not be empty, got {row}")
             yield line, row
 
 

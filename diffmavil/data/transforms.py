@@ -137,8 +137,8 @@ def unnormalise_frames(frames: Float[Tensor, "T C H W"]) -> Float[Tensor, "T C H
 def resize_frames(raw: RawBatch, num_frames: int, image_size: int) -> UInt8[Tensor, "B L C S S"]:
     """The pictures of a batch, brought to one size and mirrored, on the device of ``raw``.
 
-    Crops have sizes of their own, so each clip is resized by itself: on a CPU 1.2 ms for 8 pictures of 224 pixels, where
-    one pair of matrix products for all of a batch takes 32 ms.
+    Crops have sizes of their own, so each clip is resized by itself: on a CPU 1.2 ms for 8 pictures of 224 pixels,
+    where one pair of matrix products for all of a batch takes 32 ms.
 
     Args:
         raw: The batch; it must have pictures.

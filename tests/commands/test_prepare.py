@@ -150,7 +150,7 @@ def test_every_clip_is_in_the_shards_or_rejected_with_its_reason(mixed: Path, tm
         "still": "still picture",
         "apart": "sound and picture apart",
         "short": "too short",
-        "long": "too large",
+        "long": "too long",
         "text": "not a media file",
     }
     details = {Path(row["path"]).stem[2:]: row["detail"] for row in rows(out / "rejected.csv")}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from diffmavil.data import (
     ManifestSource,
     MediaError,
 )
+from diffmavil.data.media import Media
 from diffmavil.types import Batch, RawBatch
 
 SMALL: dict[str, Any] = {
@@ -116,7 +119,7 @@ def broken_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_clip(folder / f"good_{k:02}.mp4", hz=200.0 + 50 * k)
     whole = (folder / "good_00.mp4").read_bytes()
     (folder / "bad_truncated.mp4").write_bytes(whole[: len(whole) // 2])
-    (folder / "bad_empty.mp4").touch()
+    (folder / os.fsdecode(b"bad_empty\xff.mp4")).touch()  # no UTF-8
     (folder / "bad_text.mp4").write_text("This is no video.\n" * 50)
     write_media(folder / "bad_no_audio.mp4", frames=[torch.zeros(48, 64, 3, dtype=torch.uint8).numpy()] * 10)
     write_media(folder / "bad_no_video.mp4", sound=tone(1.0))
@@ -216,7 +219,7 @@ def test_broken_files_are_counted_and_listed(
     assert summary.startswith("skipped 5 of 25 clips: ") and summary in caplog.text
     for reason in ("empty file", "not a media file", "no audio track", "no video track", "cannot be decoded"):
         assert f"1 {reason}" in summary
-    with (tmp_path / "skipped.csv").open(newline="") as file:
+    with (tmp_path / "skipped.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows} == {data.clips[index].path for index in bad}
     assert {row["reason"] for row in rows} == {skip.reason for skip in data.skipped.by_index.values()}
@@ -226,9 +229,23 @@ def test_broken_files_are_counted_and_listed(
     assert resumed.skipped.by_index == data.skipped.by_index
 
 
+def test_a_disk_error_in_a_source_of_ones_own_leaves_the_clip_out(clips: list[Clip]) -> None:
+    class BadSector(ListSource):
+        def open(self, clip: Clip, *, timeout_s: float = 30.0) -> Media:
+            if clip.path == clips[1].path:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().open(clip, timeout_s=timeout_s)
+
+    data = ClipDataModule(source=BadSector(clips), **SMALL)
+    data.setup("fit")
+    read = [index for raw in data.train_dataloader() for index in data.prepare(raw, "cpu").index.tolist()]
+    assert len(read) == 16 and 1 not in read
+    assert {index: skip.reason for index, skip in data.skipped.by_index.items()} == {1: "cannot be opened"}
+
+
 def test_on_error_raise_stops_at_a_broken_file(broken_folder: Path, tmp_path: Path) -> None:
     data = ClipDataModule(source=FolderSource(root=broken_folder), on_error="raise", **SMALL)
-    with pytest.raises(MediaError, match=r"bad_\w+.mp4: ") as caught:
+    with pytest.raises(MediaError, match=r"bad_.+.mp4: ") as caught:
         trainer(tmp_path).fit(Reader(), datamodule=data)
     assert "\n" not in str(caught.value)
 
@@ -239,7 +256,7 @@ def test_one_modality(broken_folder: Path, tmp_path: Path) -> None:
     trainer(tmp_path, max_epochs=3).fit(model, datamodule=data)
     assert all(batch.video is None and batch.audio is not None for batch in model.batches)
     reasons = {Path(skip.path).stem for skip in data.skipped.by_index.values()}
-    assert reasons == {"bad_truncated", "bad_empty", "bad_text", "bad_no_audio"}
+    assert reasons == {"bad_truncated", "bad_empty\udcff", "bad_text", "bad_no_audio"}
     data = ClipDataModule(source=FolderSource(root=broken_folder), modalities="video", **SMALL)
     data.setup("fit")
     batch = data.prepare(next(iter(data.train_dataloader())), "cpu")

@@ -113,8 +113,9 @@ def test_manifest_with_paths_only(tmp_path: Path) -> None:
         ("path,label,start_s\na.mp4,x,-1\n", "line 2: start_s must be seconds of at least 0, got '-1'"),
         ("path,label,end_s\na.mp4,x,nan\n", "line 2: end_s must be seconds of at least 0, got 'nan'"),
         ("path,label,start_s,end_s\na.mp4,x,2,1\n", "line 2: end_s must be after start_s, got 1.0 and 2.0"),
-        ("path,label\na.mp4,x\nb.mp4,x,y,z\n", "line 3: the row must have 2 cells, got 4"),
-        ("path,label\na.mp4,x\nb\0.mp4,x\n", "line 3: the row is malformed (a cell holds a NUL byte)"),
+        ("path,label,path\na.mp4,x,b.mp4\n", "each column must have a name of its own, got path, label, path"),
+        ("path,label\na.mp4,x\n\n\nb.mp4,x,y,z\n", "line 5: the row must have 2 cells, got 4"),
+        ("path,label\n\na.mp4,x\nb\0.mp4,x\n", "line 4: the row is malformed (a cell holds a NUL byte)"),
         ('path,label\n"a\nb.mp4",x\n"c.mp4,x\nd.mp4,x\n', "line 4: the row is malformed (unexpected end of data)"),
         ('path,label\n"a.mp4"x,y\n', "line 2: the row is malformed"),
     ],
@@ -140,7 +141,7 @@ def test_manifest_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def esc50(root: Path, rows: str) -> Path:
-    (root / "meta").mkdir()
+    (root / "meta").mkdir(exist_ok=True)
     (root / "meta" / "esc50.csv").write_text("filename,fold,target,category\n" + rows)
     return root
 
@@ -162,9 +163,13 @@ def test_esc50_folds(tmp_path: Path) -> None:
 def test_esc50_table_that_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="esc50.csv: the table cannot be read"):
         Esc50Source(root=tmp_path).clips()
-    root = esc50(tmp_path, "a.wav,one,0,dog\n")
-    with pytest.raises(ValueError, match="line 2: fold must be a whole number, got 'one'"):
-        Esc50Source(root=root).clips()
+    for row, message in [
+        ("a.wav,one,0,dog\n", "line 2: fold must be a whole number, got 'one'"),
+        ("a.wav,1,0,dog\n,1,0,dog\n", "line 3: filename must not be empty"),
+        ("a.wav,1,0,\n", "line 2: category must not be empty"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Esc50Source(root=esc50(tmp_path, row)).clips()
 
 
 def test_real_tables(shared_data: Path) -> None:

@@ -207,6 +207,9 @@ def test_audioset_folders_and_tables_that_are_wrong(tmp_path: Path) -> None:
     (tmp_path / "class_labels_indices.csv").write_text(CLASSES.replace("2,/m/03v3yw", "7,/m/03v3yw"))
     with pytest.raises(ValueError, match="line 4: index must be 2, got '7'"):
         source.class_names()
+    (tmp_path / "class_labels_indices.csv").write_text(CLASSES.replace("Keys jangling", "Squeak"))
+    with pytest.raises(ValueError, match="line 4: display_name must be a new one, got 'Squeak' again"):
+        source.class_names()
 
 
 VGGSOUND = """\
@@ -234,6 +237,7 @@ def test_vggsound(tmp_path: Path) -> None:
         ("---g-f_I2yQ,1,people marching,val\n", "line 4: split must be train or test, got 'val'"),
         ("---g-f_I2yQ,-1,people marching,test\n", "line 4: the start must be seconds of at least 0, got '-1'"),
         ("---g-f_I2yQ,1,people, marching,test\n", "line 4: the row must have 4 cells, got 5"),
+        ("---g-f_I2yQ,1,,test\n", "line 4: a cell must not be empty, got"),
     ],
 )
 def test_vggsound_errors_name_table_and_line(row: str, message: str, tmp_path: Path) -> None:
