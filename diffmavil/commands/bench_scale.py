@@ -85,9 +85,9 @@ def bench_scale(args: list[str]) -> None:
     rows = options.settings.rows
     with tempfile.TemporaryDirectory(prefix="diffmavil-bench-") as folder:
         make_audioset(Path(folder), rows)
+        result = first_step(Path(folder)) | {"rows": rows}
         with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process that has held nothing else
-            result = pool.apply(listing, (Path(folder),))
-        result |= first_step(Path(folder)) | {"rows": rows}
+            result |= pool.apply(listing, (Path(folder),))
     options.show(result, as_markdown(result))
 
 
@@ -173,7 +173,7 @@ def first_step(root: Path) -> dict[str, float]:
 
 
 def _peak_bytes(whose: int = resource.RUSAGE_SELF) -> int:
-    """The most memory of this process, or of the largest of its children and theirs that have ended."""
+    """The most memory of this process, or of the largest of those that it started and that have ended."""
     return resource.getrusage(whose).ru_maxrss * 1024
 
 
