@@ -15,7 +15,9 @@ import tarfile
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,10 +28,11 @@ from media import counter_frame, probe, tone, write_clip, write_media
 from PIL import Image
 from shards import command, contents, write_shards
 
+from diffmavil import commands
 from diffmavil.commands.prepare import prepare
-from diffmavil.commands.prepare_pool import Failure, Job
+from diffmavil.commands.prepare_pool import Failure, Job, PreparingStopped
 from diffmavil.commands.prepare_report import Report
-from diffmavil.data import Clip, FolderSource, ManifestSource, ShardSource
+from diffmavil.data import Clip, ClipSource, FolderSource, ManifestSource, ShardSource
 from diffmavil.data.audit import Audit
 from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.layout import Stored
@@ -231,6 +234,37 @@ def test_what_a_user_gets_wrong_is_one_line(mixed: Path, tmp_path: Path, run: Ru
     code, text, error = run(*f"prepare --source FolderSource --source.root none --out {tmp_path / 'out3'}".split())
     last = error.splitlines()[-1]
     assert code == 2 and "no clip of 1 passes: rejected 1: 1 not a media file" in last and text == ""
+
+
+class Listed(ClipSource):
+    """Clips from a list; there need not be any file."""
+
+    def __init__(self, clips: list[Clip]) -> None:
+        self.listed = clips
+
+    def clips(self) -> list[Clip]:
+        return self.listed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"path": "c.mp4"}, {"start_s": None}, {"start_s": 0.5}, {"end_s": 2.5}, {"split": "test"}, {"labels": ("cat",)}]
+    + [{"labels": ("cat", "dog")}, {"labels": ()}, {"fold": 1}, {"fold": None}],
+)
+def test_a_folder_of_shards_is_gone_on_with_from_the_same_clips_only(
+    change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise PreparingStopped
+
+    monkeypatch.setattr(commands.prepare, "start_workers", stop)
+    clips = [Clip(f"{name}.mp4", 0.0, 2.0, "train", ("dog", "cat"), fold=2) for name in "ab"]
+    for _ in range(2):
+        with pytest.raises(PreparingStopped):
+            prepare(source=Listed(clips), out=tmp_path / "out")
+    for others in ([clips[0], replace(clips[1], **change)], clips[::-1]):
+        with pytest.raises(ValueError, match="was begun with other clips: choose another --out"):
+            prepare(source=Listed(others), out=tmp_path / "out")
 
 
 def test_a_disk_that_goes_away_is_not_taken_for_bad_clips(tmp_path: Path) -> None:

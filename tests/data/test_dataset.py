@@ -233,6 +233,17 @@ def test_long_clips_are_read_in_windows_spread_evenly(folder: Path) -> None:
     assert len(dataset(clips, windows=9, training=True).read(0, Request(0, 0))) == 1
 
 
+@pytest.mark.parametrize(
+    ("seconds", "count"),
+    [(1.9, 1), (2.0, 1), (2.04, 1), (2.09, 1), (2.11, 2), (2.2, 2), (4.0, 2), (4.08, 2), (4.12, 3), (6.0, 3)],
+)
+def test_what_is_left_over_has_a_window_from_a_twentieth_of_one_on(folder: Path, seconds: float, count: int) -> None:
+    clip = Clip(str(folder / "ramp.mp4"), end_s=seconds)
+    samples = dataset([clip], windows=4, modalities="audio").read(0, Request(0, 0))
+    expected = np.linspace(0, seconds - 2.0, count) if count > 1 else [max(0.0, seconds / 2 - 1.0)]
+    assert [heard_s(sample) for sample in samples] == pytest.approx(list(expected), abs=0.06)
+
+
 def test_labels(folder: Path) -> None:
     clips = [Clip(str(folder / "short.mp4"), labels=(label,)) for label in "bac"]
     data = dataset(clips)

@@ -36,7 +36,7 @@ def test_speech_commands_are_split_by_the_official_lists(tmp_path: Path) -> None
         Clip(str(tmp_path / "bed/0a7c2a8d_nohash_1.wav"), split="val", labels=("bed",)),
         Clip(str(tmp_path / "bed/1b4c9b89_nohash_0.wav"), split="train", labels=("bed",)),
     ]
-    assert not source.missing
+    assert not source.missing and not source.num_missing()
 
 
 def test_speech_commands_that_are_listed_and_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -44,6 +44,7 @@ def test_speech_commands_that_are_listed_and_not_there(tmp_path: Path, caplog: p
     with caplog.at_level(logging.INFO):
         assert {clip.split for clip in source.clips()} == {"train"}
     assert source.missing == {"val": 2, "test": 1}
+    assert source.num_missing() == {("val", ""): 2, ("test", ""): 1}
     (record,) = caplog.records
     assert record.getMessage() == f"{tmp_path} lacks 2 val and 1 test files of its lists; they are left out"
 

@@ -12,7 +12,8 @@ from media import counter_of, decode_audio, tone, write_clip, write_media
 from shards import write_shards
 
 from diffmavil.data import Clip, FolderSource, ManifestSource, MediaError, ShardSource
-from diffmavil.data.shards import Stored
+from diffmavil.data.clips import SPLITS
+from diffmavil.data.shards import Stored, index
 
 FPS = 10
 SIZE = (320, 240)
@@ -121,6 +122,29 @@ def test_a_segment_with_labels_begins_at_zero(tmp_path: Path) -> None:
     with source.open(second) as media:
         assert media.info.duration_s == pytest.approx(2.5, abs=0.05)
         assert [counter_of(p) for p in media.frames([0.0, 2.0])] == [5, 25]
+
+
+def test_a_long_list_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["a.mp4", "ü.mp4", "longer.mp4"]
+    for name in names:
+        write_clip(tmp_path / name, seconds=0.5)
+    labels = ["b;a", "", "c", "", "", "a;b;c", "b"]
+    rows = [(names[k % 3], k / 20, k / 20 + 0.2, what, SPLITS[k % 2]) for k, what in enumerate(labels)]
+    table = [("path", "start_s", "end_s", "what", "split"), *rows]
+    (tmp_path / "m.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in table))
+    files = ManifestSource(path=tmp_path / "m.csv", label_column="what")
+    root = write_shards(files, tmp_path / "out", modalities="audio")
+    for rows_at_once in (1, 2, 3, 7, 8):
+        monkeypatch.setattr(index, "_ROWS_AT_ONCE", rows_at_once)
+        source = ShardSource(root=root)
+        clips = list(source.clips())
+        assert [(Path(c.path).name, c.split, c.labels, c.row, c.block) for c in clips] == [
+            (name, split, tuple(what.split(";")) if what else (), k, k // 3)
+            for k, (name, _, _, what, split) in enumerate(rows)
+        ]
+        for k, clip in enumerate(clips):
+            with source.open(clip) as media:
+                assert f"/{k:08d}_" in media.path
 
 
 def test_larger_pictures_are_shrunk_on_request(folder: Path, shards: Path) -> None:
