@@ -31,6 +31,16 @@ def counter_of(picture: npt.NDArray[np.uint8]) -> int:
     return round((float(picture.mean()) - GREY_FIRST) / GREY_STEP)
 
 
+def moving_frames(count: int, seed: int = 0, width: int = 320, height: int = 240) -> list[npt.NDArray[np.uint8]]:
+    """Smooth pictures that change, as films do."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    waves = np.random.default_rng(seed).uniform(0.01, 0.08, (3, 2))
+    return [
+        np.stack([127 + 100 * np.sin(a * x + b * y + k / 5) for a, b in waves], -1).astype(np.uint8)
+        for k in range(count)
+    ]
+
+
 def tone(seconds: float, hz: float = 440.0, rate: int = 16000, amplitude: float = 0.5) -> npt.NDArray[np.float32]:
     """One channel of a sine, of shape (1, samples)."""
     return (amplitude * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate))[None].astype(np.float32)

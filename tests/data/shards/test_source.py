@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import counter_of, decode_audio, tone, write_clip, write_media
+from media import counter_of, decode_audio, moving_frames, tone, write_clip, write_media
 from shards import write_shards
 
 from diffmavil.data import Clip, FolderSource, ManifestSource, MediaError, ShardSource
@@ -16,17 +16,6 @@ from diffmavil.data.clips import SPLITS
 from diffmavil.data.shards import Stored, index
 
 FPS = 10
-SIZE = (320, 240)
-
-
-def moving_frames(count: int, seed: int = 0) -> list[np.ndarray]:
-    """Smooth pictures that change, as films do."""
-    x, y = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
-    waves = np.random.default_rng(seed).uniform(0.01, 0.08, (3, 2))
-    return [
-        np.stack([127 + 100 * np.sin(a * x + b * y + k / 5) for a, b in waves], -1).astype(np.uint8)
-        for k in range(count)
-    ]
 
 
 @pytest.fixture(scope="module")
