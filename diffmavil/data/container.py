@@ -167,7 +167,8 @@ class Container:
     def _seek(self, stream: Any, start_s: float) -> bool:
         """Go to the last place before ``start_s`` to decode from; ``False`` if that is the file's start."""
         has_sought = False
-        if start_s == -inf:
+        # seeking back to the start of sound loses what lossy codecs in MP4 files begin with
+        if start_s == -inf or (start_s <= 0.0 and not self._at_start and stream.type == "audio"):
             self._reopen()
         elif start_s > 0.0 or not self._at_start:
             try:

@@ -156,6 +156,25 @@ def test_a_sample_is_the_same_in_every_window(folder: Path, suffix: str, codec: 
         assert len(window) == len(expected) and np.abs(window - expected).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate"),
+    [("mp4", "aac", 44100), ("mov", "aac", 16000), ("mp4", "libmp3lame", 16000), ("mkv", "libopus", 48000),
+     ("mkv", "flac", 44100)],
+)  # fmt: skip
+def test_what_was_read_before_changes_nothing(folder: Path, suffix: str, codec: str, rate: int) -> None:
+    path = write_media(
+        folder / f"again_{codec}.{suffix}", frames=COUNTER[:20], sound=noise(2.0, rate), audio_codec=codec, rate=rate
+    )
+    sounds = {window: decode_audio(path, *window, 16000) for window in ((0.0, 2.0), (0.01, 0.5), (1.3, 0.4))}
+    pictures = {times: decode_frames(path, times) for times in ((0.0, 0.1), (1.2, 1.9))}
+    with MediaFile(path) as media:
+        for times in pictures:
+            for window in sounds:
+                assert np.array_equal(media.frames(times), pictures[times]), times
+                assert np.array_equal(media.audio(*window, 16000), sounds[window]), window
+                assert np.array_equal(media.audio(*window, 16000), sounds[window]), window
+
+
 @pytest.mark.parametrize(("suffix", "codec", "rate"), [("mp4", "alac", 44100), ("flac", "flac", 48000)])
 def test_samples_of_far_windows_are_those_of_a_near_one(folder: Path, suffix: str, codec: str, rate: int) -> None:
     """Beyond the part of a file that is decoded from its start."""
@@ -354,5 +373,4 @@ def test_a_clip_is_opened_once_for_both(folder: Path, monkeypatch: pytest.Monkey
         opened.clear()
         media.audio(0.3, 0.5, 16000)
         media.frames([0.3, 0.5])
-        media.audio(0.0, 0.5, 16000)
     assert opened == []
