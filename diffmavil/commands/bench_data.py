@@ -101,6 +101,7 @@ def measure(settings: DataSettings, folder: Path) -> dict[str, Any]:
     """
     files, shards = folder / "files", folder / "shards"
     files.mkdir()
+    _data(settings, FolderSource(root=files))  # what is wrong with the numbers is said before clips are made
     leave_cores(settings.workers)
     pool = multiprocessing.get_context("spawn").Pool(settings.workers, torch.set_num_threads, (1,))
     with pool:

@@ -38,12 +38,15 @@ class BareVideo:
     sample_rate_hz: int
 
     def __call__(self, clip: int) -> None:
-        """Decode a clip."""
+        """Decode a clip and forget it."""
+        self.decode(clip)
+
+    def decode(self, clip: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
+        """The sound of a clip, of shape (1, samples), and pictures of shape (T, H, W, 3)."""
         with av.open(self.paths[clip]) as container:
             sound, film = container.streams.audio[0], container.streams.video[0]
             film.codec_context.thread_type = "NONE"
-            self._sound(container, sound)
-            self._pictures(container, film)
+            return self._sound(container, sound), self._pictures(container, film)
 
     def _sound(self, container: Any, stream: Any) -> npt.NDArray[np.int16]:
         graph = av.filter.Graph()
@@ -96,11 +99,16 @@ class BareShards:
     fps: float
 
     def __call__(self, clip: int) -> None:
-        """Decode a clip."""
+        """Decode a clip and forget it."""
+        self.decode(clip)
+
+    def decode(self, clip: int) -> tuple[npt.NDArray[np.int16], torch.Tensor]:
+        """The sound of a clip, of shape (samples,), and pictures of shape (T, 3, H, W)."""
         members = _members(self.root)[clip]
-        soundfile.read(io.BytesIO(members["flac"]), dtype="int16")
+        sound, _ = soundfile.read(io.BytesIO(members["flac"]), dtype="int16")
         jpegs = [members[f"{int(time_s * self.fps + 1e-3):03d}.jpg"] for time_s in self.times_s]
-        torch.stack([decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)) for jpeg in jpegs])
+        pictures = [decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)) for jpeg in jpegs]
+        return sound, torch.stack(pictures)
 
 
 @cache
