@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,25 @@ def made_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     synth(out=root, clips=40, seed=3, clip_s=1.5, size_px=48, fps=8, workers=1)
     return root
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the disk is asked to confirm, and which files are given their names, in order: ``sync NAME, name NAME``."""
+    events: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def _fsync(handle: int) -> None:
+        events.append(f"sync {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
+        fsync(handle)
+
+    def _replace(path: Path, target: Path) -> Path:
+        events.append(f"name {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", _fsync)
+    monkeypatch.setattr(Path, "replace", _replace)
+    return events
 
 
 @pytest.fixture

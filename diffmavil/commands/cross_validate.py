@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
@@ -12,6 +11,7 @@ from statistics import mean, stdev
 from lightning.pytorch.utilities import rank_zero_only
 
 from diffmavil.commands.train import DiffmavilCLI, train
+from diffmavil.data.atomic import whole_file
 
 
 def cross_validate(args: list[str]) -> None:
@@ -98,12 +98,10 @@ class CrossValidation:
 
     @rank_zero_only
     def _write(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
         scores = {fold: self.scores[fold] for fold in sorted(self.scores)}
         results = {"settings": self.settings, "folds": self.folds, "scores": scores}
-        partial.write_text(json.dumps(results, indent=2) + "\n")
-        os.replace(partial, self.path)
+        with whole_file(self.path) as file:
+            file.write((json.dumps(results, indent=2) + "\n").encode())
 
     def print_table(self, folds: list[int]) -> None:
         """A line for each fold, their mean, and their standard deviation as that of a sample (n - 1)."""

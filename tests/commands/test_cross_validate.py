@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffmavil import cli
+from diffmavil.commands.cross_validate import CrossValidation
 from diffmavil.commands.train import train
 
 CONFIG = """
@@ -135,3 +136,8 @@ def test_a_mistake_is_one_line(
 ) -> None:
     assert cli.main(["cross-validate", *esc, *more]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"diffmavil: error: {message}"
+
+
+def test_figures_are_on_the_disk_before_they_replace_the_last(tmp_path: Path, disk: list[str]) -> None:
+    CrossValidation(tmp_path / "out", [])._write()
+    assert disk == [f"sync {tmp_path.name}", "sync results.json.part", "name results.json", "sync out"]
