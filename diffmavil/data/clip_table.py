@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from diffmavil.data.clips import SPLITS, Clip
 
-_NONE: Final = -1
-"""What stands for no fold, no row and no block."""
+NO_NUMBER: Final = -1
+"""What stands for no fold, no row and no block in a column."""
 
 
 class ClipTable(Sequence[Clip]):
@@ -43,9 +43,9 @@ class ClipTable(Sequence[Clip]):
             start_s.append(np.nan if clip.start_s is None else clip.start_s)
             end_s.append(np.nan if clip.end_s is None else clip.end_s)
             splits.append(split_ids[clip.split])
-            folds.append(_NONE if clip.fold is None else clip.fold)
-            rows.append(_NONE if clip.row is None else clip.row)
-            blocks.append(_NONE if clip.block is None else clip.block)
+            folds.append(NO_NUMBER if clip.fold is None else clip.fold)
+            rows.append(NO_NUMBER if clip.row is None else clip.row)
+            blocks.append(NO_NUMBER if clip.block is None else clip.block)
             for label in clip.labels:
                 if classes is not None and label not in ids:
                     raise ValueError(f"{clip.path}: label must be one of the {len(classes)} classes, got {label!r}")
@@ -79,9 +79,9 @@ class ClipTable(Sequence[Clip]):
             end_s=_number(self._end_s[k]),
             split=SPLITS[self._splits[k]],
             labels=tuple(self.classes[label] for label in self.class_ids(k)),
-            fold=None if fold == _NONE else fold,
-            row=None if row == _NONE else row,
-            block=None if block == _NONE else block,
+            fold=None if fold == NO_NUMBER else fold,
+            row=None if row == NO_NUMBER else row,
+            block=None if block == NO_NUMBER else block,
         )
 
     def __iter__(self) -> Iterator[Clip]:
@@ -104,12 +104,12 @@ class ClipTable(Sequence[Clip]):
     @property
     def has_folds(self) -> bool:
         """Whether any clip carries the number of a fold."""
-        return bool((self._folds != _NONE).any())
+        return bool((self._folds != NO_NUMBER).any())
 
     @property
     def blocks(self) -> npt.NDArray[np.int64] | None:
         """The block that each clip lies in; ``None`` where a clip lies in none."""
-        return None if (self._blocks == _NONE).any() else self._blocks
+        return None if (self._blocks == NO_NUMBER).any() else self._blocks
 
     @property
     def num_labels(self) -> npt.NDArray[np.int64]:

@@ -32,7 +32,7 @@ class EncodedClip:
     """The members of a shard that one clip becomes.
 
     Args:
-        about: What the clip is: the fields of ``Clip``, and its spans in seconds from its own start.
+        about: What the clip is: the fields of ``Clip``, its length, and its spans in seconds from the file's start.
         flac: Its sound; empty without.
         jpegs: Its pictures; none without.
     """
@@ -61,11 +61,12 @@ def encode_clip(clip: Clip, media: Media, modalities: Modalities, stored: Stored
         MediaError: If the clip cannot be read or does not pass.
     """
     start_s, end_s = clip.start_s or 0.0, inf if clip.end_s is None else clip.end_s
-    spans: dict[str, Span | None] = {}
+    in_file: dict[str, Span | None] = {}
     if modalities != "video":
-        spans["audio"] = _within(media.info.audio_s, start_s, end_s)
+        in_file["audio"] = _within(media.info.audio_s, start_s, end_s)
     if modalities != "audio":
-        spans["video"] = _within(media.info.video_s, start_s, end_s)
+        in_file["video"] = _within(media.info.video_s, start_s, end_s)
+    spans = {kind: None if span is None else (span[0] - start_s, span[1] - start_s) for kind, span in in_file.items()}
     audit.check_spans(clip.path, spans)
     audit.check_segment(clip.path, end_s - start_s, max(span[1] for span in spans.values() if span is not None))
     flac, jpegs = b"", []
@@ -79,8 +80,8 @@ def encode_clip(clip: Clip, media: Media, modalities: Modalities, stored: Stored
     about = {
         **asdict(clip),
         "duration_s": max(span[1] for span in spans.values() if span is not None),
-        "audio_s": spans.get("audio"),
-        "video_s": spans.get("video"),
+        "audio_s": in_file.get("audio"),
+        "video_s": in_file.get("video"),
         "sample_rate_hz": stored.sample_rate_hz if flac else None,
         "fps": stored.fps if jpegs else None,
     }
@@ -89,11 +90,11 @@ def encode_clip(clip: Clip, media: Media, modalities: Modalities, stored: Stored
 
 
 def _within(span_s: Span | None, start_s: float, end_s: float) -> Span | None:
-    """The part of a stream that is in the clip, in seconds from the clip's start."""
+    """The part of a stream that is in the clip; times as the file has them, so that its windows stay the same."""
     if span_s is None:
         return None
-    end_s = max(0.0, min(span_s[1], end_s) - start_s)
-    return min(max(0.0, span_s[0] - start_s), end_s), end_s
+    end_s = max(start_s, min(span_s[1], end_s))
+    return min(max(start_s, span_s[0]), end_s), end_s
 
 
 def _flac(samples: npt.NDArray[np.int16], sample_rate_hz: int) -> bytes:

@@ -5,17 +5,74 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
+
+from diffmavil.data.shards.layout import Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard.
+
+    Args:
+        name: Name of its file.
+        size: Its bytes, as the index says.
+    """
+
+    name: str
+    size: int
+
+
+class TimeLimit:
+    """How long bytes may be waited for.
+
+    Args:
+        timeout_s: Seconds, from now on.
+
+    Attributes:
+        timeout_s: The same.
+
+    Raises:
+        ValueError: If ``timeout_s`` is not positive.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        if not timeout_s > 0.0:
+            raise ValueError(f"timeout_s must be positive, got {timeout_s}")
+        self.timeout_s = timeout_s
+        self._end_s = monotonic() + timeout_s
+
+    def allows(self, pause_s: float) -> bool:
+        """Whether some time is left after a pause."""
+        return monotonic() + pause_s < self._end_s
+
+    def left_s(self) -> float:
+        """Seconds that are left, above 0.
+
+        Raises:
+            TimeoutError: If none are.
+        """
+        if not self.allows(0.0):
+            raise TimeoutError
+        return self._end_s - monotonic()
 
 
 class ShardFiles(ABC):
-    """Random access to the files of a folder."""
+    """Random access to shards."""
 
     @abstractmethod
-    def read(self, name: str, offset: int, size: int) -> bytearray:
-        """Read bytes of a file; fewer where it ends.
+    def read(self, shard: Shard, place: Extent, limit: TimeLimit) -> bytearray:
+        """Read bytes of a shard; fewer where its file ends.
+
+        Args:
+            shard: The shard.
+            place: Which bytes.
+            limit: For waiting; a disk of this machine knows none.
 
         Raises:
+            TimeoutError: If it takes too long.
             OSError: If it cannot be read.
         """
 
@@ -38,20 +95,24 @@ class LocalFiles(ShardFiles):
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_open": OrderedDict()}  # open files are of one process
 
-    def read(self, name: str, offset: int, size: int) -> bytearray:
-        """Read bytes of a file; fewer where it ends.
+    def read(self, shard: Shard, place: Extent, limit: TimeLimit) -> bytearray:
+        """Read bytes of a shard; fewer where its file ends.
 
         Raises:
             OSError: If it cannot be read, twice: handles of network file systems go stale.
         """
         try:
-            return self._read(name, offset, size)
+            return self._read(shard.name, place)
         except OSError:
-            self._close(name)
-            return self._read(name, offset, size)
+            self._close(shard.name)
+            return self._read(shard.name, place)
 
-    def _read(self, name: str, offset: int, size: int) -> bytearray:
-        handle = self._handle(name)
+    def is_open(self, shard: Shard) -> bool:
+        """Whether a shard is open."""
+        return shard.name in self._open
+
+    def _read(self, name: str, place: Extent) -> bytearray:
+        handle, offset, size = self._handle(name), place.offset, place.size
         data = bytearray(os.pread(handle, size, offset))
         while 0 < len(data) < size and (more := os.pread(handle, size - len(data), offset + len(data))):
             data += more

@@ -18,8 +18,8 @@ from itertools import accumulate
 from pathlib import PurePath
 from typing import Final
 
-FORMAT_VERSION: Final = 1
-"""Of what is written; a reader refuses a later one."""
+FORMAT_VERSION: Final = 2
+"""Of what is written; a reader refuses any other."""
 
 SETTINGS_FILE: Final = "prepare.json"
 INDEX_FOLDER: Final = "index"

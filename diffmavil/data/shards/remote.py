@@ -6,16 +6,20 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from errno import ETIMEDOUT
+from math import inf
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
 from fsspec.core import url_to_fs
 
-from diffmavil.data.shards.files import LocalFiles, ShardFiles
-from diffmavil.data.shards.index import ARRAYS, NAMES_FILE
-from diffmavil.data.shards.layout import INDEX_FOLDER
+from diffmavil.data.atomic import make_folder, whole_file
+from diffmavil.data.media import TIMEOUT_S
+from diffmavil.data.shards.files import LocalFiles, Shard, ShardFiles, TimeLimit
+from diffmavil.data.shards.index import ARRAYS, NAMES_FILE, read_names
+from diffmavil.data.shards.layout import INDEX_FOLDER, Extent
 from diffmavil.data.shards.lock import locked
 
 _PAUSES_S: Final = (0.5, 2.0, 8.0)
@@ -24,7 +28,11 @@ _PAUSES_S: Final = (0.5, 2.0, 8.0)
 _FETCHES: Final = 3
 """How often a shard is fetched that others remove."""
 
-T = TypeVar("T")
+_PART_BYTES: Final = 2**24
+"""How much of a file is asked for at once where the whole of it is copied."""
+
+_LEFT_S: Final = 3600.0
+"""What has not been written to for so long was left by a process that was killed."""
 
 
 class Remote:
@@ -44,42 +52,59 @@ class Remote:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_process": -1, "_system": None}
 
-    def fetch(self, name: str, offset: int | None = None, size: int = 0) -> bytes:
-        """Read a file, or ``size`` bytes of it from ``offset`` on; fewer where it ends.
+    def fetch(self, name: str, place: Extent | None = None, limit: TimeLimit | None = None) -> bytes:
+        """Read a file, or bytes of it; fewer where it ends.
+
+        Args:
+            name: The file.
+            place: Which bytes; ``None``: all.
+            limit: For all tries together; ``None``: ``TIMEOUT_S``. A single try of a file system that is not
+                asynchronous, such as fsspec's own caches, knows no limit but its own.
 
         Raises:
+            TimeoutError: If it takes longer.
             OSError: If it cannot be read.
         """
-        end = None if offset is None else offset + size
-        return self._try(name, lambda system, path: bytes(system.cat_file(path, start=offset, end=end)))
-
-    def download(self, name: str, to: Path) -> None:
-        """Copy a file; the copy is whole or not there.
-
-        Raises:
-            OSError: If it cannot be read or written.
-        """
-        partial = to.with_name(f"{to.name}.{os.getpid()}.part")
-        try:
-            self._try(name, lambda system, path: system.get_file(path, str(partial)))
-            partial.replace(to)
-        finally:
-            partial.unlink(missing_ok=True)
-
-    def _try(self, name: str, act: Callable[[AbstractFileSystem, str], T]) -> T:
-        """Do it, several times if need be: networks have hiccups."""
-        system = self._connected()
-        for pause_s in (*_PAUSES_S, None):
+        limit = limit or TimeLimit(TIMEOUT_S)
+        system, path = self._connected(), f"{self._root}/{name}"
+        begin, end = (None, None) if place is None else (place.offset, place.offset + place.size)
+        for pause_s in (*_PAUSES_S, inf):
             try:
-                return act(system, f"{self._root}/{name}")
+                left_s = limit.left_s()
+                options = {"timeout": left_s} if isinstance(system, AsyncFileSystem) else {}
+                return bytes(system.cat_file(path, start=begin, end=end, **options))
             except (FileNotFoundError, PermissionError):
                 raise
-            except Exception as error:  # each protocol has its own: aiohttp's, botocore's, ...
-                if pause_s is None:
+            except TimeoutError as error:  # waited long enough
+                text = f"not done after {limit.timeout_s:g} s"
+                raise TimeoutError(ETIMEDOUT, text, f"{self.url}/{name}") from error
+            except Exception as error:  # networks have hiccups; each protocol has its own: aiohttp's, botocore's, ...
+                if not limit.allows(pause_s):
                     text = " ".join(str(error).split()) or type(error).__name__
                     raise OSError(getattr(error, "errno", None) or 0, text, f"{self.url}/{name}") from error
                 time.sleep(pause_s)
         raise AssertionError
+
+    def download(self, name: str, size: int, to: Path, timeout_s: float = TIMEOUT_S) -> None:
+        """Copy a file; the copy is whole or not there. Where the file is shorter than it should be, so is the copy.
+
+        Args:
+            name: The file.
+            size: How many bytes it should have.
+            to: The copy.
+            timeout_s: Seconds for each ``_PART_BYTES`` of it, and for all of it where the server knows no parts.
+
+        Raises:
+            TimeoutError: If it takes longer.
+            OSError: If it cannot be read or written.
+        """
+        with whole_file(to, to.with_name(f"{to.name}.{os.getpid()}.part")) as file:
+            for begin in range(0, size, _PART_BYTES):
+                part = Extent(begin, min(_PART_BYTES, size - begin))
+                data = self.fetch(name, part, TimeLimit(timeout_s))
+                file.write(data)
+                if len(data) != part.size:  # the file's end, or the whole of it from a server that knows no parts
+                    break
 
     def _connected(self) -> AbstractFileSystem:
         if self._process != os.getpid():
@@ -98,15 +123,17 @@ class RemoteFiles(ShardFiles):
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
 
-    def read(self, name: str, offset: int, size: int) -> bytearray:
-        """Read bytes of a file; fewer where it ends.
+    def read(self, shard: Shard, place: Extent, limit: TimeLimit) -> bytearray:
+        """Read bytes of a shard; fewer where its file ends.
 
         Raises:
+            TimeoutError: If no time is left for it.
             OSError: If it cannot be read.
         """
-        data = self._remote.fetch(name, offset, size)
-        if len(data) > size:
-            raise OSError(0, "the server ignores which part is asked for; set cache_gb", f"{self._remote.url}/{name}")
+        data = self._remote.fetch(shard.name, place, limit)
+        if len(data) > place.size:
+            text = "the server ignores which part is asked for; set cache_gb"
+            raise OSError(0, text, f"{self._remote.url}/{shard.name}")
         return bytearray(data)
 
 
@@ -124,36 +151,60 @@ class CachedFiles(ShardFiles):
     def __init__(self, remote: Remote, folder: Path, most_bytes: float) -> None:
         self._remote, self._folder, self._most_bytes = remote, folder, most_bytes
         self._local = LocalFiles(folder, most_open=1)  # what is removed while it is open still takes its place
+        self._remote_sizes: dict[str, int] = {}  # as they came, which may not be as the index says
 
-    def read(self, name: str, offset: int, size: int) -> bytearray:
-        """Read bytes of a file; fewer where it ends.
+    def read(self, shard: Shard, place: Extent, limit: TimeLimit) -> bytearray:
+        """Read bytes of a shard; fewer where its file ends.
+
+        Args:
+            shard: The shard.
+            place: Which bytes.
+            limit: For each part of the shard, where it has to be fetched: a clip cannot pay for all of it.
 
         Raises:
+            TimeoutError: If it takes too long to fetch.
             OSError: If it cannot be fetched or read.
         """
         for _ in range(_FETCHES):
             try:
-                return self._local.read(name, offset, size)
+                if self._local.is_open(shard) or self._is_whole(shard):
+                    return self._local.read(shard, place, limit)
             except FileNotFoundError:
-                self._fetch(name)
-        raise OSError(0, "others remove it as soon as it is fetched; set a larger cache_gb", str(self._folder / name))
+                pass
+            self._fetch(shard, limit.timeout_s)
+        path = str(self._folder / shard.name)
+        raise OSError(0, "others remove it as soon as it is fetched; set a larger cache_gb", path)
 
-    def _fetch(self, name: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with locked(self._folder / f".{name}.lock", wait=True):
-            if not (self._folder / name).is_file():
-                for left in self._folder.glob(f"{name}.*.part"):  # by a process that was killed: we hold the lock
+    def _is_whole(self, shard: Shard) -> bool:
+        """Whether a shard is there, and not cut short by a power cut."""
+        try:
+            size = (self._folder / shard.name).stat().st_size
+        except FileNotFoundError:
+            return False
+        return size == self._remote_sizes.get(shard.name, shard.size)
+
+    def _fetch(self, shard: Shard, timeout_s: float) -> None:
+        make_folder(self._folder)
+        path = self._folder / shard.name
+        with locked(self._folder / f".{shard.name}.lock", wait=True):
+            if not self._is_whole(shard):
+                for left in self._folder.glob(f"{shard.name}.*.part"):  # by a process that was killed: we hold the lock
                     left.unlink(missing_ok=True)
-                self._remote.download(name, self._folder / name)
-        self._remove_all_but_the_latest(name)
+                self._remote.download(shard.name, shard.size, path, timeout_s)
+                self._remote_sizes[shard.name] = path.stat().st_size
+        self._remove_all_but_the_latest(shard.name)
 
     def _remove_all_but_the_latest(self, keep: str) -> None:
-        files = sorted(self._folder.glob("shard-*.tar"), key=_changed_ns, reverse=True)
         total = 0
-        for path in files:
+        for path in sorted(self._folder.glob("shard-*"), key=_changed_ns, reverse=True):
             try:
-                total += path.stat().st_size
-                if total > self._most_bytes and path.name != keep:
+                state = path.stat()
+                total += state.st_size
+                if path.suffix == ".part":
+                    is_wanted = state.st_mtime > time.time() - _LEFT_S  # others are writing it
+                else:
+                    is_wanted = total <= self._most_bytes or path.name == keep
+                if not is_wanted:
                     path.unlink()
             except FileNotFoundError:  # another process was quicker
                 pass
@@ -177,32 +228,35 @@ def cache_folder(url: str, cache_dir: Path | None) -> Path:
     return root / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-def fetch_index(remote: Remote, folder: Path) -> Path:
+def fetch_index(remote: Remote, folder: Path, *, anew: bool = False) -> Path:
     """Copy an index that is far away, unless the copy at hand is the same.
 
     Args:
         remote: Where the shards are.
         folder: Folder of this machine for what is fetched from there.
+        anew: Copy it in any case.
 
     Returns:
         Folder of the copy.
 
     Raises:
+        ValueError: If it is damaged or of another version.
         FileNotFoundError: If there is none.
         OSError: If it cannot be read or written.
     """
     index = folder / INDEX_FOLDER
-    index.mkdir(parents=True, exist_ok=True)
+    make_folder(index)
     with locked(index / ".lock", wait=True):
-        names = remote.fetch(f"{INDEX_FOLDER}/{NAMES_FILE}")
+        data = remote.fetch(f"{INDEX_FOLDER}/{NAMES_FILE}")
+        names = read_names(data, f"{remote.url}/{INDEX_FOLDER}")
         copy = index / NAMES_FILE
-        if not copy.is_file() or copy.read_bytes() != names:
+        is_same = copy.is_file() and copy.read_bytes() == data
+        if anew or not is_same:
             copy.unlink(missing_ok=True)
-            for path in folder.glob("shard-*.tar"):
+            for path in [*index.glob("*.part"), *(() if is_same else folder.glob("shard-*.tar"))]:
                 path.unlink(missing_ok=True)  # another process may be quicker
             for name in ARRAYS:
-                remote.download(f"{INDEX_FOLDER}/{name}.npy", index / f"{name}.npy")
-            partial = copy.with_name(f"{NAMES_FILE}.part")
-            partial.write_bytes(names)
-            partial.replace(copy)
+                remote.download(f"{INDEX_FOLDER}/{name}.npy", names["array_bytes"][name], index / f"{name}.npy")
+            with whole_file(copy) as file:
+                file.write(data)
     return index

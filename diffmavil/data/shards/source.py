@@ -18,11 +18,12 @@ import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as F
 
+from diffmavil.data.clip_table import NO_NUMBER
 from diffmavil.data.clips import Clip, ClipSource
-from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, MISSING_FILE, NO_AUDIO, NO_VIDEO, MediaError
+from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, MISSING_FILE, NO_AUDIO, NO_VIDEO, TIMED_OUT, MediaError
 from diffmavil.data.media import TIMEOUT_S, Media, MediaInfo, Span
-from diffmavil.data.shards.files import LocalFiles, ShardFiles
-from diffmavil.data.shards.index import NO_FOLD, ShardIndex
+from diffmavil.data.shards.files import LocalFiles, Shard, ShardFiles, TimeLimit
+from diffmavil.data.shards.index import ShardIndex
 from diffmavil.data.shards.layout import INDEX_FOLDER, Extent, clip_key, extents, shard_name
 from diffmavil.data.shards.remote import CachedFiles, Remote, RemoteFiles, cache_folder, fetch_index
 
@@ -32,7 +33,8 @@ _ROUNDING_S = 1e-3
 class ShardSource(ClipSource):
     """The clips of a folder that ``diffmavil prepare`` wrote, on this machine or far away.
 
-    A clip's path is that of the file that it was made from, so that what is held out is the same as from the files.
+    A clip's path and segment are those of the file that it was made from, so that what is held out and the names of
+    clips are the same as from the files.
 
     Args:
         root: The folder, or the URL of a copy of it that fsspec reaches: ``s3://bucket/shards``, ``http://...``.
@@ -84,16 +86,20 @@ class ShardSource(ClipSource):
             ValueError: If the folder has no index that can be read.
         """
         if self._index is None:
-            self._index = ShardIndex(self._index_folder())
+            self._index = self._read_index() if self._remote is None else self._fetched_index(self._remote)
         return self._index
 
-    def _index_folder(self) -> Path:
-        if self._remote is None:
-            if not Path(self.root).is_dir():
-                raise ValueError(f"root must be a folder of shards, got {self.root}")
-            return Path(self.root) / INDEX_FOLDER
+    def _read_index(self) -> ShardIndex:
+        if not Path(self.root).is_dir():
+            raise ValueError(f"root must be a folder of shards, got {self.root}")
+        return ShardIndex(Path(self.root) / INDEX_FOLDER)
+
+    def _fetched_index(self, remote: Remote) -> ShardIndex:
         try:
-            return fetch_index(self._remote, self._cache)
+            try:
+                return ShardIndex(fetch_index(remote, self._cache))
+            except ValueError:  # the copy may be damaged
+                return ShardIndex(fetch_index(remote, self._cache, anew=True))
         except (OSError, ImportError, ValueError) as error:
             raise ValueError(
                 f"root must hold an index of shards that can be read, got {self.root} ({error})"
@@ -107,7 +113,7 @@ class ShardSource(ClipSource):
         """
         if self.fold is None:
             return self.index.clips()
-        folds = sorted(set(self.index.rows["fold"].tolist()) - {NO_FOLD})
+        folds = sorted(set(self.index.rows["fold"].tolist()) - {NO_NUMBER})
         if self.fold not in folds:
             raise ValueError(f"fold must be one of {', '.join(map(str, folds)) or 'none'}, got {self.fold}")
         return (replace(clip, split="test" if clip.fold == self.fold else "train") for clip in self.index.clips())
@@ -117,26 +123,41 @@ class ShardSource(ClipSource):
         return self.index.classes if self.index.all_classes else None
 
     def open(self, clip: Clip, *, timeout_s: float = TIMEOUT_S) -> Media:
-        """Open a clip; its bytes are read when they are asked for, which nothing but the storage can hold up."""
+        """Open a clip; its bytes are read when they are asked for.
+
+        Args:
+            clip: The clip.
+            timeout_s: Seconds for all that is fetched of it from far away; of a whole shard that is fetched to be kept,
+                for each 16 MiB.
+
+        Raises:
+            ValueError: If the clip is not one of these shards, or if ``timeout_s`` is not positive.
+        """
         if clip.row is None:
             raise ValueError(f"row must be that of a clip of these shards, got None for {clip.path}")
-        return ShardMedia(self.index, self._files, clip.row, self.root)
+        return ShardMedia(self.index, self._files, clip.row, self.root, TimeLimit(timeout_s))
 
 
 class ShardMedia(Media):
-    """One clip of a shard.
+    """One clip of a shard; times are those of the file that it was made from, of which it holds a segment.
 
     Args:
         index: Where the clips are.
         files: Reads the shards.
         row: Number of the clip.
         root: The shards' folder, for messages.
+        limit: For waiting for bytes from far away.
+
+    Raises:
+        IndexError: If there is no clip of that number.
     """
 
-    def __init__(self, index: ShardIndex, files: ShardFiles, row: int, root: str) -> None:
-        self._index, self._files, self._row = index, files, index.rows[row]
-        self._shard = shard_name(int(self._row["shard"]))
-        self.path = f"{root}/{self._shard}/{clip_key(int(self._row['position']), index.path(self._row))}"
+    def __init__(self, index: ShardIndex, files: ShardFiles, row: int, root: str, limit: TimeLimit) -> None:
+        self._index, self._files, self._row, self._limit = index, files, index.rows[row], limit
+        number, start_s = int(self._row["shard"]), float(self._row["start_s"])
+        self._shard = Shard(shard_name(number), index.shard_bytes[number])
+        self._start_s = 0.0 if isnan(start_s) else start_s
+        self.path = f"{root}/{self._shard.name}/{clip_key(int(self._row['position']), index.path(self._row))}"
         self.info = MediaInfo(float(self._row["duration_s"]), _span(self._row["audio_s"]), _span(self._row["video_s"]))
 
     def __exit__(
@@ -166,9 +187,12 @@ class ShardMedia(Media):
             raise ValueError(f"sample_rate_hz must be that of the shards, {stored_hz}, got {sample_rate_hz}")
         place = self._members()[1]
         data = self._read(place)
+        if zlib.crc32(data) != self._row["flac_crc"]:
+            raise MediaError(self.path, CANNOT_DECODE, "the sound is damaged")
+        first = round(start_s * sample_rate_hz) - round(self._start_s * sample_rate_hz)
         try:
             with soundfile.SoundFile(io.BytesIO(data)) as file:
-                begin = min(round(start_s * sample_rate_hz), file.frames)
+                begin = min(max(first, 0), file.frames)
                 file.seek(begin)
                 count = min(round(duration_s * sample_rate_hz), file.frames - begin)
                 samples: npt.NDArray[np.int16] = file.read(count, dtype="int16")
@@ -194,7 +218,7 @@ class ShardMedia(Media):
         if self.info.video_s is None:
             raise MediaError(self.path, NO_VIDEO)
         fps, last = self._index.settings["stored"]["fps"], int(self._row["num_frames"]) - 1
-        wanted = [min(max(int((time_s + _ROUNDING_S) * fps), 0), last) for time_s in times_s]
+        wanted = [min(max(int((time_s - self._start_s + _ROUNDING_S) * fps), 0), last) for time_s in times_s]
         places = self._members()[-last - 1 :]
         crcs = self._pictures["crc32"]
         begin, end = places[wanted[0]].offset, places[wanted[-1]].offset + places[wanted[-1]].size
@@ -221,9 +245,11 @@ class ShardMedia(Media):
 
     def _read(self, place: Extent) -> bytearray:
         try:
-            data = self._files.read(self._shard, place.offset, place.size)
+            data = self._files.read(self._shard, place, self._limit)
         except FileNotFoundError as error:
             raise MediaError(self.path, MISSING_FILE) from error
+        except TimeoutError as error:
+            raise MediaError(self.path, TIMED_OUT, error.strerror or "") from error
         except OSError as error:
             raise MediaError(self.path, CANNOT_OPEN, error.strerror or str(error)) from error
         if len(data) < place.size:

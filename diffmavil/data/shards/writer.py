@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from diffmavil.data.atomic import confirm, put_in_place, whole_file
+from diffmavil.data.atomic import partial_of as partial_of
 from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.layout import END_OF_TAR, SIDECAR_FOLDER, clip_key, member, shard_name
 
@@ -47,7 +48,7 @@ class Sidecar:
         tar_bytes: Size of the tar file.
         clips: For each clip what its .json member says, its position in the source's list, where its first member's
             header begins (``offset``), and the sizes of the members in bytes (``json_size``, ``flac_size``,
-            ``frame_sizes``) and checksums of the pictures (``frame_crcs``).
+            ``frame_sizes``) and the checksums of sound and pictures (``flac_crc``, ``frame_crcs``).
         rejected: Fields of each ``Rejection``.
     """
 
@@ -87,6 +88,7 @@ class ShardWriter:
             "offset": self._sidecar.tar_bytes,
             "json_size": len(clip.json),
             "flac_size": len(clip.flac),
+            "flac_crc": zlib.crc32(clip.flac),
             "frame_sizes": [len(jpeg) for jpeg in clip.jpegs],
             "frame_crcs": [zlib.crc32(jpeg) for jpeg in clip.jpegs],
         }
@@ -106,11 +108,10 @@ class ShardWriter:
         self._write(END_OF_TAR)
         assert self._file is not None
         with _told_apart(self._partial):
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            confirm(self._file)
             self._file.close()
             sidecar_path(self._folder, self._number).unlink(missing_ok=True)
-            self._partial.replace(self._path)
+            put_in_place(self._partial, self._path)
         sidecar = json.dumps(asdict(self._sidecar))
         write_atomically(sidecar_path(self._folder, self._number), sidecar)
         return self._sidecar
@@ -143,33 +144,17 @@ def read_sidecar(folder: Path, number: int) -> Sidecar | None:
         return None
 
 
-def partial_of(path: Path) -> Path:
-    """Where a file is written before it is whole."""
-    return path.with_name(path.name + ".part")
-
-
 def write_atomically(path: Path, data: str | bytes | npt.NDArray[Any]) -> None:
     """Write a file that is whole or not there, even after a power cut; an array as numpy stores it.
 
     Raises:
         OSError: If it cannot be written; what was there before still is.
     """
-    partial = partial_of(path)
-    with _told_apart(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            if isinstance(data, np.ndarray):
-                np.save(file, data)
-            else:
-                file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with _told_apart(path), whole_file(path) as file:
+        if isinstance(data, np.ndarray):
+            np.save(file, data)
+        else:
+            file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 from media import write_clip
 from shards import ROOT, write_shards
+from web import Plain, Ranges, serving
 
 from diffmavil.data import FolderSource, MediaError, ShardSource
 
 CLIPS = 9
-
-
-class Plain(SimpleHTTPRequestHandler):
-    """Serves whole files."""
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-class Ranges(Plain):
-    """Serves files, and parts of files where ``Range`` asks for one; notes what was asked for."""
-
-    asked: list[tuple[str, str | None]] = []
-    failures = 0
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        Ranges.asked.append((self.path, wanted))
-        if Ranges.failures and self.path.endswith(".tar"):
-            Ranges.failures -= 1
-            self.send_error(503)
-        elif wanted is None:
-            super().do_GET()
-        else:
-            path = Path(self.translate_path(self.path))
-            first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", wanted).groups())
-            data = path.read_bytes()[first : last + 1]
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {first}-{first + len(data) - 1}/{path.stat().st_size}")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +30,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def http(shards: Path) -> Iterator[str]:
-    Ranges.asked, Ranges.failures = [], 0
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(shards.parent)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(shards.parent) as url:
+        yield url
 
 
 def same(source: ShardSource, shards: Path) -> None:
@@ -149,15 +110,11 @@ def test_hiccups_are_tried_again_and_what_stays_is_an_error(
 
 
 def test_a_server_that_knows_no_ranges(shards: Path, tmp_path: Path) -> None:
-    handler = partial(Plain, directory=str(shards.parent))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/shards"
-        same(ShardSource(root=url, cache_dir=tmp_path, cache_gb=1.0), shards)
-        source = ShardSource(root=url, cache_dir=tmp_path)
+    with serving(shards.parent, Plain) as url:
+        same(ShardSource(root=f"{url}/shards", cache_dir=tmp_path, cache_gb=1.0), shards)
+        source = ShardSource(root=f"{url}/shards", cache_dir=tmp_path)
         with source.open(next(iter(source.clips()))) as media, pytest.raises(MediaError, match="set cache_gb"):
             media.frames([0.0])
-        server.shutdown()
 
 
 LOADER = """
@@ -173,7 +130,7 @@ for gb in (0.0, 1.0):
     assert len(ours) == len(theirs) > 2
     for a, b in zip(ours, theirs):
         assert not a.skips and torch.equal(a.index, b.index)
-        assert torch.equal(a.waveform, b.waveform) and torch.equal(a.frames[0], b.frames[0])
+        assert torch.equal(a.waveform, b.waveform) and torch.equal(a.frames, b.frames)
 print("same")
 """
 

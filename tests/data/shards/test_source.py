@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from media import counter_of, decode_audio, moving_frames, tone, write_clip, write_media
 from shards import write_shards
 
-from diffmavil.data import Clip, FolderSource, ManifestSource, MediaError, ShardSource
+from diffmavil.data import Clip, ClipDataModule, FolderSource, ManifestSource, MediaError, ShardSource
 from diffmavil.data.clips import SPLITS
 from diffmavil.data.shards import Stored, index
 
@@ -95,22 +98,45 @@ def test_the_stored_picture_is_the_last_that_began(tmp_path: Path) -> None:
         assert [counter_of(picture) for picture in media.frames(times_s)] == [0, 0, 2, 2, 7, 7, 7, 10, 27]
 
 
-def test_a_segment_with_labels_begins_at_zero(tmp_path: Path) -> None:
+def test_segments_keep_their_times_and_labels(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", seconds=3.0)
     (tmp_path / "m.csv").write_text("path,start_s,end_s,what,split\na.mp4,1,2.5,dog;cat,test\na.mp4,0.5,,cat,train\n")
     files = ManifestSource(path=tmp_path / "m.csv", label_column="what")
     source = ShardSource(root=write_shards(files, tmp_path / "out", stored=Stored(fps=10.0)))
-    first, second = source.clips()
-    assert (first.labels, first.split, first.start_s, first.end_s) == (("dog", "cat"), "test", None, None)
-    assert first.path == second.path and source.class_names() is None
+    clips = list(source.clips())
+    assert [replace(clip, row=None, block=None) for clip in clips] == list(files.clips())
+    assert source.class_names() is None
     whole = decode_audio(tmp_path / "a.mp4", 0.0, 3.0, 16000).astype(int)
-    with source.open(first) as media:
-        assert media.info.duration_s == pytest.approx(1.5) and media.info.video_s == pytest.approx((0.0, 1.5))
-        assert [counter_of(p) for p in media.frames([0.0, 0.7, 1.4])] == [10, 17, 24]
-        assert np.abs(media.audio(0.0, 9.0, 16000) - whole[16000:40000]).max() <= 1
-    with source.open(second) as media:
+    with source.open(clips[0]) as media:
+        assert media.info.duration_s == pytest.approx(1.5) and media.info.video_s == pytest.approx((1.0, 2.5))
+        assert [counter_of(p) for p in media.frames([1.0, 1.7, 2.4])] == [10, 17, 24]
+        assert np.abs(media.audio(1.0, 9.0, 16000) - whole[16000:40000]).max() <= 1
+        assert np.array_equal(media.audio(0.0, 9.0, 16000), media.audio(1.0, 9.0, 16000)), "there is none before"
+    with source.open(clips[1]) as media:
         assert media.info.duration_s == pytest.approx(2.5, abs=0.05)
-        assert [counter_of(p) for p in media.frames([0.0, 2.0])] == [5, 25]
+        assert [counter_of(p) for p in media.frames([0.5, 2.5])] == [5, 25]
+
+
+def test_windows_of_segments_are_those_of_the_files(folder: Path, tmp_path: Path) -> None:
+    segments = [(0.333, 1.25), (None, None), (0.1, None), (1 / 3, 1.9999), (None, 1.7)]
+
+    class Segments(FolderSource):
+        def clips(self) -> list[Clip]:
+            return [replace(c, start_s=a, end_s=b, split="train") for c in super().clips() for a, b in segments]
+
+    files = Segments(root=folder)
+    shards = ShardSource(root=write_shards(files, tmp_path, stored=Stored(fps=float(FPS), short_side=64)))
+    sizes = {"clip_s": 0.64, "num_frames": 2, "fps": 4.0, "image_size": 32}
+    batches = []
+    for source in (files, shards):
+        data = ClipDataModule(source=source, batch_size=25, eval_windows=2, num_workers=0, **sizes)
+        data.setup("fit")
+        batches.append([*data.train_dataloader(), *data.eval_dataloader(range(25))])
+    assert len(batches[0]) == 2
+    for theirs, ours in zip(*batches, strict=True):
+        assert not ours.skips and torch.equal(ours.index, theirs.index)
+        assert torch.equal(ours.num_samples, theirs.num_samples) and torch.equal(ours.num_frames, theirs.num_frames)
+        assert (ours.waveform.int() - theirs.waveform.int()).abs().max() <= 1
 
 
 def test_a_long_list_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,17 +213,40 @@ def test_a_shard_cut_short_loses_what_is_missing_and_nothing_else(folder: Path, 
         tar.write_bytes(whole)
 
 
-def test_damaged_sound(folder: Path, shards: Path) -> None:
+@pytest.mark.parametrize(("at", "mask"), [(25, 1), (3000, 1)], ids=["its length", "a sample"])
+def test_a_flipped_bit_in_the_sound(folder: Path, shards: Path, at: int, mask: int) -> None:
     tar = shards / "shard-000000.tar"
     whole = tar.read_bytes()
     try:
-        at = whole.index(b"fLaC") + 3000
-        tar.write_bytes(whole[:at] + bytes(200) + whole[at + 200 :])
+        at += whole.index(b"fLaC")
+        tar.write_bytes(whole[:at] + bytes([whole[at] ^ mask]) + whole[at + 1 :])
+        first, second, *_ = ShardSource(root=shards).clips()
         source = ShardSource(root=shards)
-        with source.open(next(iter(source.clips()))) as media, pytest.raises(MediaError, match="cannot be decoded"):
+        with source.open(first) as media, pytest.raises(MediaError, match="cannot be decoded .the sound is damaged"):
             media.audio(0.0, 2.0, 16000)
+        with source.open(second) as media:
+            assert len(media.audio(0.0, 2.0, 16000)) == 32000
     finally:
         tar.write_bytes(whole)
+
+
+def test_names_in_a_tar_file_mean_nothing(folder: Path, shards: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "in" / "shards"
+    shutil.copytree(shards, inner)
+    with tarfile.open(shards / "shard-000000.tar") as old, tarfile.open(inner / "shard-000000.tar", "w") as new:
+        for k, info in enumerate(old.getmembers()):
+            data = old.extractfile(info)
+            info.name = f"../x{k}" if k % 2 else f"/{tmp_path.name}/x{k}"
+            new.addfile(info, data)
+    source, plain = ShardSource(root=inner), ShardSource(root=shards)
+    before = sorted(tmp_path.rglob("*"))
+    size = (shards / "shard-000000.tar").stat().st_size
+    assert b"../x1" in (inner / "shard-000000.tar").read_bytes()[:size]
+    for ours, theirs in zip(list(source.clips())[:2], plain.clips(), strict=False):
+        with source.open(ours) as mine, plain.open(theirs) as other:
+            assert np.array_equal(mine.frames([0.0, 1.9]), other.frames([0.0, 1.9]))
+            assert np.array_equal(mine.audio(0.0, 2.0, 16000), other.audio(0.0, 2.0, 16000))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_source_travels_to_other_processes(shards: Path) -> None:
@@ -224,6 +273,29 @@ def test_folders_that_are_no_shards(tmp_path: Path, shards: Path) -> None:
     (index / "clips.npy").write_bytes((shards / "index" / "frames.npy").read_bytes())
     with pytest.raises(ValueError, match="the index is damaged"):
         ShardSource(root=tmp_path).clips()
-    (index / "clips.npy").write_bytes((shards / "index" / "clips.npy").read_bytes()[:-100])
-    with pytest.raises(ValueError, match="the index is damaged"):
+    whole = (shards / "index" / "clips.npy").read_bytes()
+    for data in (whole[:-100], b"", bytes(len(whole))):
+        (index / "clips.npy").write_bytes(data)
+        with pytest.raises(ValueError, match="the index is damaged"):
+            ShardSource(root=tmp_path).clips()
+
+
+@pytest.mark.parametrize(
+    ("names", "rule"),
+    [
+        ('{"format_version": 1}', "format_version must be 2, got 1; `diffmavil prepare` into a new folder"),
+        ('{"format_version": 3}', "format_version must be 2, got 3; `diffmavil prepare` into a new folder"),
+        ("[]", "the index is damaged; `diffmavil prepare` writes it anew"),
+        ("", "the index is damaged; `diffmavil prepare` writes it anew"),
+        (None, "the index cannot be read .Is a directory"),
+    ],
+)
+def test_indices_that_cannot_be_used(tmp_path: Path, names: str | None, rule: str) -> None:
+    path = tmp_path / "index" / "names.json"
+    path.parent.mkdir()
+    if names is None:
+        path.mkdir()
+    else:
+        path.write_text(names)
+    with pytest.raises(ValueError, match=rule):
         ShardSource(root=tmp_path).clips()

@@ -48,6 +48,31 @@ def test_what_is_not_whole_is_to_be_written_again(tmp_path: Path, damage: str) -
     assert read_sidecar(tmp_path, 7) is None
 
 
+def test_a_sidecar_is_written_when_the_disk_has_the_shard(tmp_path: Path, disk: list[str]) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    writer = ShardWriter(folder, 0)
+    writer.add(0, CLIP)
+    writer.finish()
+    shard = ["sync shard-000000.tar.part", "name shard-000000.tar", "sync out"]
+    sidecar = ["sync shard-000000.json.part", "name shard-000000.json", "sync sidecars"]
+    assert disk == [*shard, "sync out", *sidecar], "the second time for the folder of sidecars"
+
+
+def test_a_shard_that_cannot_be_put_in_its_place_has_no_sidecar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path, target: Path) -> Path:
+        raise OSError(5, "Input/output error")
+
+    writer = ShardWriter(tmp_path, 0)
+    writer.add(0, CLIP)
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="finished shards are kept"):
+        writer.finish()
+    assert not list(tmp_path.rglob("*.json*"))
+
+
 def test_keys_hold_no_dots_and_no_folders(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, 0)
     writer.add(3, EncodedClip({"path": "../x/..v1.2.mp4", "labels": []}, b"", [b"picture"]))
