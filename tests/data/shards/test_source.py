@@ -290,24 +290,3 @@ def test_folders_that_are_no_shards(tmp_path: Path, shards: Path) -> None:
         (index / "clips.npy").write_bytes(data)
         with pytest.raises(ValueError, match="the index is damaged"):
             ShardSource(root=tmp_path).clips()
-
-
-@pytest.mark.parametrize(
-    ("names", "rule"),
-    [
-        ('{"format_version": 1}', "format_version must be 2, got 1; `diffmavil prepare` into a new folder"),
-        ('{"format_version": 3}', "format_version must be 2, got 3; `diffmavil prepare` into a new folder"),
-        ("[]", "the index is damaged; `diffmavil prepare` writes it anew"),
-        ("", "the index is damaged; `diffmavil prepare` writes it anew"),
-        (None, "the index cannot be read .Is a directory"),
-    ],
-)
-def test_indices_that_cannot_be_used(tmp_path: Path, names: str | None, rule: str) -> None:
-    path = tmp_path / "index" / "names.json"
-    path.parent.mkdir()
-    if names is None:
-        path.mkdir()
-    else:
-        path.write_text(names)
-    with pytest.raises(ValueError, match=rule):
-        ShardSource(root=tmp_path).clips()
