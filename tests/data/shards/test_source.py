@@ -65,18 +65,6 @@ def test_the_same_clips_spans_pictures_and_sound_as_from_the_folder(folder: Path
     assert min(psnr) > 38
 
 
-def test_what_is_done_in_pieces_is_the_same(
-    folder: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = list(ShardSource(root=shards).clips())
-    monkeypatch.setattr("diffmavil.data.shards.index._ROWS_AT_ONCE", 2)
-    assert list(ShardSource(root=shards).clips()) == whole
-    monkeypatch.setattr("diffmavil.data.shards.encode._PICTURES_AT_ONCE", 7)
-    write_shards(FolderSource(root=folder), tmp_path, stored=Stored(fps=float(FPS)), clips_per_shard=2)
-    for path in shards.glob("*.tar"):
-        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
-
-
 def test_any_fold_can_be_the_one_to_test_on(folder: Path, shards: Path, tmp_path: Path) -> None:
     class Folds(FolderSource):
         def clips(self) -> list[Clip]:
