@@ -37,6 +37,7 @@ def write_shards(
     """What ``diffmavil prepare`` writes, but for its tables, without other processes."""
     stored = stored or Stored()
     clips = list(source.clips())
+    classes = source.class_names() or sorted({label for clip in clips for label in clip.labels})
     sidecars: list[Sidecar] = []
     out.mkdir(parents=True, exist_ok=True)
     for begin in range(0, len(clips), clips_per_shard):
@@ -49,7 +50,7 @@ def write_shards(
                 writer.reject(Rejection(position, clip.path, clip.start_s, clip.end_s, error.reason, error.detail))
         sidecars.append(writer.finish())
     settings: dict[str, Any] = {"stored": {"fps": stored.fps, "sample_rate_hz": stored.sample_rate_hz}}
-    write_index(out / INDEX_FOLDER, sidecars, classes=source.class_names(), settings=settings)
+    write_index(out / INDEX_FOLDER, sidecars, classes=classes, settings=settings)
     return out
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from diffmavil.commands.cores import available_cores
 from diffmavil.commands.prepare_pool import Job, PreparingStopped, Workers, start_workers
 from diffmavil.commands.prepare_report import Report
+from diffmavil.data.atomic import make_folder, partial_of
 from diffmavil.data.audit import Audit
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip, ClipSource
@@ -24,7 +25,7 @@ from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.index import remove_index, write_index
 from diffmavil.data.shards.layout import FORMAT_VERSION, INDEX_FOLDER, SETTINGS_FILE, Stored, shard_name
 from diffmavil.data.shards.lock import locked
-from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, partial_of, read_sidecar, write_atomically
+from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, read_sidecar, write_atomically
 from diffmavil.types import Modalities
 
 _STORED: Final = Stored()
@@ -79,9 +80,8 @@ def prepare(
         raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
     if not set(retry or ()) <= set(REASONS):
         raise ValueError(f"retry must be some of {', '.join(REASONS)}, got {retry}")
-    classes = source.class_names()
     digest = hashlib.sha256()
-    clips = ClipTable(_digested(source.clips(), digest), classes)
+    clips = ClipTable(_digested(source.clips(), digest), source.class_names())
     if not clips:
         raise ValueError("source must have clips, got none")
     settings = {
@@ -111,7 +111,7 @@ def prepare(
                 raise
         report = Report(clips, source.num_missing())
         sidecars = report.counted(_finished(out, number) for number in numbers)
-        write_index(out / INDEX_FOLDER, sidecars, classes=classes, settings=settings)
+        write_index(out / INDEX_FOLDER, sidecars, classes=clips.classes, settings=settings)
         report.write(out)
     if report.num_kept == 0:
         raise ValueError(f"no clip of {len(clips)} passes: {report.lines()[1]}; see {out / 'rejected.csv'}")
@@ -211,7 +211,7 @@ def _alone(out: Path) -> Iterator[None]:
         begun = (partial_of(settings), lock)  # all that a command leaves that is killed here
         if out.exists() and (not out.is_dir() or any(entry not in begun for entry in out.iterdir())):
             raise ValueError(f"out must be a new or empty folder, or one that prepare began, got {out}")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     try:
         with locked(lock, wait=False):
             yield

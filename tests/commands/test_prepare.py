@@ -32,7 +32,7 @@ from diffmavil import commands
 from diffmavil.commands.prepare import prepare
 from diffmavil.commands.prepare_pool import Failure, Job, PreparingStopped
 from diffmavil.commands.prepare_report import Report
-from diffmavil.data import Clip, ClipSource, FolderSource, ManifestSource, ShardSource
+from diffmavil.data import Clip, ClipDataModule, ClipSource, FolderSource, ManifestSource, ShardSource
 from diffmavil.data.audit import Audit
 from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.layout import Stored
@@ -305,6 +305,17 @@ def test_what_a_table_lists_and_has_no_file_is_counted_too(tmp_path: Path) -> No
         )
     ]
     assert report.lines()[1] == "no file for 3 (coverage.csv)"
+
+
+def test_class_ids_are_those_of_the_source_also_where_a_whole_class_is_rejected(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_clip(tmp_path / f"{name}.mp4", seconds=0.2 if name == "a" else 1.0)
+    (tmp_path / "m.csv").write_text("path,label\na.mp4,ant\nb.mp4,bee\nc.mp4,cow\n")
+    source, out = ManifestSource(path=tmp_path / "m.csv", label_column="label"), tmp_path / "out"
+    prepare(source=source, out=out, workers=1)
+    data = ClipDataModule(source=ShardSource(root=out), modalities="audio", clip_s=0.64)
+    data.setup("fit")
+    assert data.classes == ["ant", "bee", "cow"] and [data.clips.class_ids(k) for k in range(2)] == [(1,), (2,)]
 
 
 def test_a_clip_may_take_as_long_as_timeout_s_says(tmp_path: Path) -> None:

@@ -65,15 +65,13 @@ def remove_index(folder: Path) -> None:
     (folder / NAMES_FILE).unlink(missing_ok=True)
 
 
-def write_index(
-    folder: Path, sidecars: Iterable[Sidecar], *, classes: Sequence[str] | None, settings: dict[str, Any]
-) -> None:
+def write_index(folder: Path, sidecars: Iterable[Sidecar], *, classes: Sequence[str], settings: dict[str, Any]) -> None:
     """Write the index of finished shards.
 
     Args:
         folder: Where to; ``names.json`` is removed first and written last, so that an index is whole or not there.
         sidecars: What is in each shard.
-        classes: Names of the classes, in the order of their ids; ``None`` for the sorted labels.
+        classes: Names of all classes, in the order of their ids; also of those of which no clip passed.
         settings: How the shards were made, for a reader.
 
     Raises:
@@ -81,7 +79,7 @@ def write_index(
     """
     remove_index(folder)
     rows, frames, labels, paths = bytearray(), array("I"), array("i"), bytearray()
-    ids = {name: k for k, name in enumerate(classes or ())}
+    ids = {name: k for k, name in enumerate(classes)}
     sizes = []
     for shard, sidecar in enumerate(sidecars):
         sizes.append(sidecar.tar_bytes)
@@ -98,24 +96,20 @@ def write_index(
             row["path_at"], row["path_size"] = len(paths), len(path)
             row["label_at"], row["num_labels"] = len(labels), len(clip["labels"])
             frames.extend(n for pair in zip(clip["frame_sizes"], clip["frame_crcs"], strict=True) for n in pair)
-            labels.extend(ids.setdefault(label, len(ids)) for label in clip["labels"])
+            labels.extend(ids[label] for label in clip["labels"])
             paths += path
         rows += part.tobytes()
-    names = list(ids) if classes is not None else sorted(ids)
-    by_name = {name: k for k, name in enumerate(names)}
-    renumber = np.array([by_name[name] for name in ids] or [0], np.int32)
     arrays = {
         "clips": np.frombuffer(rows, ROW),
         "frames": np.frombuffer(frames, FRAME),
-        "labels": renumber[np.frombuffer(labels, np.int32)],
+        "labels": np.frombuffer(labels, np.int32),
         "paths": np.frombuffer(paths, np.uint8),
     }
     for name, values in arrays.items():
         write_atomically(folder / f"{name}.npy", values)
     about = {
         "format_version": FORMAT_VERSION,
-        "classes": names,
-        "all_classes": classes is not None,
+        "classes": list(classes),
         "shard_bytes": sizes,
         "array_bytes": {name: (folder / f"{name}.npy").stat().st_size for name in ARRAYS},
         "settings": settings,
@@ -169,7 +163,6 @@ class ShardIndex:
         except OSError as error:
             raise ValueError(f"{folder}: the index cannot be read ({error.strerror or error})") from error
         self.classes: list[str] = names["classes"]
-        self.all_classes: bool = names["all_classes"]
         self.shard_bytes: list[int] = names["shard_bytes"]
         self.settings: dict[str, Any] = names["settings"]
         self.rows: npt.NDArray[Any] = arrays["clips"]

@@ -119,8 +119,8 @@ class ShardSource(ClipSource):
         return (replace(clip, split="test" if clip.fold == self.fold else "train") for clip in self.index.clips())
 
     def class_names(self) -> list[str] | None:
-        """Names of all classes, if the source that the shards were made from knew them."""
-        return self.index.classes if self.index.all_classes else None
+        """Names of all classes of the source that the shards were made from; ``None`` where it had no labels."""
+        return self.index.classes or None
 
     def open(self, clip: Clip, *, timeout_s: float = TIMEOUT_S) -> Media:
         """Open a clip; its bytes are read when they are asked for.

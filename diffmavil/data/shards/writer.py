@@ -13,8 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from diffmavil.data.atomic import confirm, put_in_place, whole_file
-from diffmavil.data.atomic import partial_of as partial_of
+from diffmavil.data.atomic import confirm, partial_of, put_in_place, whole_file
 from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.layout import END_OF_TAR, SIDECAR_FOLDER, clip_key, member, shard_name
 

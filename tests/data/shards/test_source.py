@@ -105,7 +105,7 @@ def test_segments_keep_their_times_and_labels(tmp_path: Path) -> None:
     source = ShardSource(root=write_shards(files, tmp_path / "out", stored=Stored(fps=10.0)))
     clips = list(source.clips())
     assert [replace(clip, row=None, block=None) for clip in clips] == list(files.clips())
-    assert source.class_names() is None
+    assert source.class_names() == ["cat", "dog"]
     whole = decode_audio(tmp_path / "a.mp4", 0.0, 3.0, 16000).astype(int)
     with source.open(clips[0]) as media:
         assert media.info.duration_s == pytest.approx(1.5) and media.info.video_s == pytest.approx((1.0, 2.5))
