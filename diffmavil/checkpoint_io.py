@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from diffmavil.data.atomic import whole_file
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -27,23 +28,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # one name for the folder: what a kill leaves is written over by the next checkpoint
-        partial = path.with_name(".checkpoint.partial")
         try:
-            with partial.open("wb") as file:
+            # one name for the folder: what a kill leaves is written over by the next checkpoint
+            with whole_file(path, path.with_name(".checkpoint.partial")) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException as error:
-            partial.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:
             cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch's, when a write fails
             if isinstance(cause, OSError):
                 raise OSError(cause.errno, f"{cause.strerror}; what was there is kept", str(path)) from error
             raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
