@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.context import ForkServerContext
 from typing import Final
 
 import torch
@@ -169,9 +172,26 @@ def start_workers(job: Job, *, count: int, timeout_s: float, attempts: int) -> I
     # it would not be safe. A server without threads forks them off, with everything imported.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    _start_server(context)
     pool = ProcessPool(count, initializer=_start, initargs=[job], context=context)
     try:
         yield Workers(pool, count, timeout_s, attempts)
     finally:
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
+
+
+def _start_server(context: ForkServerContext) -> None:
+    """Start the server that forks off the processes, and see it do so once.
+
+    A terminal sends Ctrl-C to all of them, but it is this process that stops the others: they never get the signal, and
+    this one gets it as soon as the server has everything imported.
+    """
+    resource_tracker.ensure_running()  # which lets the signal through again, so not below
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        process = context.Process()
+        process.start()
+        process.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

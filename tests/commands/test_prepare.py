@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import tarfile
@@ -132,6 +133,25 @@ def test_ctrl_c_says_how_to_go_on(mixed: Path, tmp_path: Path, run: Run) -> None
     code, text, error = run("prepare", *args)
     assert (code, text) == (130, "") and "finished shards are kept, and the same command goes on" in error
     assert not list(out.glob("*.part"))
+
+
+def test_ctrl_c_in_a_terminal_reaches_every_process_and_one_answers(tmp_path: Path, run: Run) -> None:
+    write_clip(tmp_path / "in" / "a.mp4")
+    out = tmp_path / "out"
+    args = ["prepare", *f"--source FolderSource --source.root {tmp_path / 'in'} --out {out} --workers 2".split()]
+    process = command(*args)
+    assert process.stderr is not None and process.stderr.readline() == "1 clips, 1 shards, 1 to write\n"
+    time.sleep(0.5)  # its workers are being started: what they are forked from takes seconds to import
+    os.killpg(process.pid, signal.SIGINT)
+    text, error = process.communicate(timeout=60)
+    assert (process.returncode, text) == (130, "")
+    assert [line for line in re.split(r"[\r\n]+", error) if line and not line.startswith("prepare: ")] == [
+        "stopped; finished shards are kept, and the same command goes on",
+        "diffmavil: interrupted",
+    ]
+    _wait_for_the_end_of_its_workers(process)
+    code, text, error = run(*args)
+    assert code == 0 and "kept 1 of 1 clips" in text, error
 
 
 def test_every_clip_is_in_the_shards_or_rejected_with_its_reason(mixed: Path, tmp_path: Path, run: Run) -> None:
