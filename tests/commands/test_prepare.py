@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import tarfile
-import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -120,28 +119,18 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_ctrl_c_says_how_to_go_on(mixed: Path, tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("at_work", [False, True])
+def test_ctrl_c_in_a_terminal_reaches_every_process_and_one_answers(at_work: bool, tmp_path: Path, run: Run) -> None:
+    for name in ("a", "b"):
+        write_clip(tmp_path / f"{name}.mp4")
+    (tmp_path / "m.csv").write_text("path,label\na.mp4,x\nb.mp4,x\n")
     out = tmp_path / "out"
-
-    def interrupt() -> None:
-        while not list(out.glob("sidecars/*.json")):
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)  # the third clip hangs: it is still at work
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    args = f"--source shards.Trouble --source.root {mixed} --out {out} --workers 1 --clips_per_shard 1".split()
-    code, text, error = run("prepare", *args)
-    assert (code, text) == (130, "") and "finished shards are kept, and the same command goes on" in error
-    assert not list(out.glob("*.part"))
-
-
-def test_ctrl_c_in_a_terminal_reaches_every_process_and_one_answers(tmp_path: Path, run: Run) -> None:
-    write_clip(tmp_path / "in" / "a.mp4")
-    out = tmp_path / "out"
-    args = ["prepare", *f"--source FolderSource --source.root {tmp_path / 'in'} --out {out} --workers 2".split()]
-    process = command(*args)
-    assert process.stderr is not None and process.stderr.readline() == "1 clips, 1 shards, 1 to write\n"
-    time.sleep(0.5)  # its workers are being started: what they are forked from takes seconds to import
+    args = f"--source.path {tmp_path / 'm.csv'} --source.label_column label --clips_per_shard 1 --out {out}".split()
+    process = command("prepare", "--source", "shards.Waiting", "--source.at", "b.mp4", *args)
+    assert process.stderr is not None and process.stderr.readline() == "2 clips, 2 shards, 2 to write\n"
+    while at_work and not list(out.glob("sidecars/*.json")):
+        time.sleep(0.01)
+    time.sleep(0.5)  # or else its workers are being started: what they are forked from takes seconds to import
     os.killpg(process.pid, signal.SIGINT)
     text, error = process.communicate(timeout=60)
     assert (process.returncode, text) == (130, "")
@@ -150,8 +139,9 @@ def test_ctrl_c_in_a_terminal_reaches_every_process_and_one_answers(tmp_path: Pa
         "diffmavil: interrupted",
     ]
     _wait_for_the_end_of_its_workers(process)
-    code, text, error = run(*args)
-    assert code == 0 and "kept 1 of 1 clips" in text, error
+    assert not list(out.glob("*.part")) and len(list(out.glob("*.tar"))) == at_work
+    code, text, error = run("prepare", "--source", "ManifestSource", *args)
+    assert code == 0 and "kept 2 of 2 clips" in text, error
 
 
 def test_every_clip_is_in_the_shards_or_rejected_with_its_reason(mixed: Path, tmp_path: Path, run: Run) -> None:
