@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,9 @@ class DiffmavilCLI(LightningCLI):
         Raises:
             ConfigError: If a value is refused.
         """
+        if root := self.config[self.subcommand]["trainer"]["default_root_dir"]:
+            # a run that is gone on with must find its checkpoints under the very name that they were written under
+            kwargs["default_root_dir"] = os.path.abspath(root)
         self._find_last_checkpoint()
         if self.subcommand == "fit" and self.last_checkpoint is not None:
             kwargs["logger"] = run_of(self.last_checkpoint)

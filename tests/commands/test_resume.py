@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from small import AUDIO_SIZE, VIDEO_SIZE
 
 from diffmavil import cli
 
 
 @pytest.fixture
-def command(made_clips: Path, tmp_path: Path) -> list[str]:
+def command(made_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options of a small training; it writes a checkpoint after every second step, six of which make an epoch."""
+    monkeypatch.chdir(tmp_path.parent)
     (tmp_path / "run.yaml").write_text(
         f"""
 trainer:
@@ -21,7 +23,7 @@ trainer:
   enable_progress_bar: false
   enable_model_summary: false
   log_every_n_steps: 1
-  default_root_dir: {tmp_path}
+  default_root_dir: {tmp_path.name}
   callbacks:
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {{save_last: true, every_n_train_steps: 2}}
@@ -71,4 +73,6 @@ def test_the_newest_run_is_gone_on_with_and_tested(
     assert cli.main(["fit", *command, "--data.batch_size", "6", "--trainer.max_epochs", "3"]) == 0, (
         "from an epoch's end"
     )
-    assert (runs / "version_0" / "checkpoints" / "epoch=2-step=16.ckpt").is_file()
+    checkpoints = runs / "version_0" / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["epoch=2-step=16.ckpt", "last.ckpt"]
+    assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == 16
