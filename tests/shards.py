@@ -63,7 +63,12 @@ def command(*args: str | Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # its workers with it, so that a test can see whether any is left
+        preexec_fn=_let_ctrl_c_through,
     )
+
+
+def _let_ctrl_c_through() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite that runs in a shell's background ignores it
 
 
 def contents(folder: Path) -> dict[str, bytes]:
