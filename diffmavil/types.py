@@ -54,6 +54,7 @@ class RawBatch:
         num_frames: Real frames of each clip.
         labels: Class ids (one label a clip), or 0/1 indicators (several labels a clip).
         skips: Clips of this batch that could not be read.
+        is_short: Whether no other clip could be read in the place of one of those.
     """
 
     index: Int[Tensor, " B"]
@@ -65,6 +66,7 @@ class RawBatch:
     num_frames: Int[Tensor, " B"] | None = None
     labels: Int[Tensor, " B"] | Float[Tensor, "B K"] | None = None
     skips: list[Skip] = field(default_factory=list)
+    is_short: bool = False
 
     def pin_memory(self) -> RawBatch:
         """Copy the tensors into page-locked memory, from which a GPU can fetch them while it computes."""

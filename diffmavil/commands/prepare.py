@@ -73,7 +73,13 @@ def prepare(
         PreparingStopped: If the disk or the workers are gone.
         OSError: If it cannot be written, such as on a full disk.
     """
-    for name, value in (("clips_per_shard", clips_per_shard), ("workers", workers), ("attempts", attempts)):
+    at_least_1 = {
+        "clips_per_shard": clips_per_shard,
+        "workers": workers,
+        "attempts": attempts,
+        "most_lost_in_a_row": most_lost_in_a_row,
+    }
+    for name, value in at_least_1.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if timeout_s <= 0:
@@ -188,12 +194,20 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     if not path.is_file():
         write_atomically(path, json.dumps(settings, indent=1))
         return
-    before = json.loads(path.read_text())
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): choose another --out") from error
+    if not isinstance(before, dict):
+        raise ValueError(f"{path} is damaged (no object): choose another --out")
     for name, value in _flat(settings).items():
         was = _flat(before).get(name)
         if was != value:
             wrong = "other clips" if name == "clips_sha256" else f"{name} = {was}, got {value}"
-            raise ValueError(f"{out} was begun with {wrong}: choose another --out")
+            why = " (files or rows differ, or their folder is given by another path)"
+            raise ValueError(
+                f"{out} was begun with {wrong}{why if name.startswith('clips') else ''}: choose another --out"
+            )
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,8 @@ class Audit:
             raise ValueError(f"max_clip_s must be above min_clip_s = {self.min_clip_s}, got {self.max_clip_s}")
         if self.silence_dbfs is not None and self.silence_dbfs > 0:
             raise ValueError(f"silence_dbfs must be at most 0, got {self.silence_dbfs}")
+        if self.still_levels is not None and self.still_levels > 255:
+            raise ValueError(f"still_levels must be at most 255, got {self.still_levels}")
         for name in ("still_levels", "apart_s", "cut_short_s"):
             value = getattr(self, name)
             if value is not None and value < 0:

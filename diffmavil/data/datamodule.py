@@ -357,6 +357,7 @@ class ClipDataModule(L.LightningDataModule):
             indices=indices,
             modalities=modalities,
             training=training,
+            replace=self.on_error == "skip",
             seed=self.seed,
             audio=self.audio_transform,
             num_frames=self.num_frames,
@@ -380,7 +381,7 @@ class ClipDataModule(L.LightningDataModule):
         """Note the skipped clips, and drop counts that say nothing, while they can be read for free.
 
         Raises:
-            MediaError: If a clip could not be read and ``on_error`` is ``"raise"``.
+            MediaError: If a clip could not be read and ``on_error`` is ``"raise"``, or if none could in its place.
         """
         if not isinstance(batch, RawBatch):
             return batch
@@ -388,6 +389,10 @@ class ClipDataModule(L.LightningDataModule):
             if self.on_error == "raise":
                 raise MediaError(skip.path, skip.reason, skip.detail)
             self.skipped.add(skip)
+        if batch.is_short:
+            last = batch.skips[-1]
+            detail = f"{last.detail}; nor could those that were tried in its place: is the storage gone?"
+            raise MediaError(last.path, last.reason, detail.removeprefix("; "))
         num_samples, num_frames = batch.num_samples, batch.num_frames
         if num_samples is not None and bool((num_samples == self.audio_transform.num_samples).all()):
             num_samples = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from time import monotonic
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip
-from diffmavil.data.errors import CANNOT_OPEN, NO_AUDIO, NO_VIDEO, TOO_SHORT, MediaError
+from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE, NO_AUDIO, NO_VIDEO, TIMED_OUT, TOO_SHORT, MediaError
 from diffmavil.data.media import Media
 from diffmavil.data.order import Positions
 from diffmavil.data.transforms import AudioTransform, Crop
@@ -39,6 +40,15 @@ class Request(NamedTuple):
 
 _MOST_CANDIDATES: Final = 1000
 """Clips that are tried in the place of an unreadable one."""
+
+_MAYBE_GONE: Final = frozenset({MISSING_FILE, CANNOT_OPEN, TIMED_OUT})
+"""Reasons behind which the storage may be gone, and all that is tried be lost."""
+
+_MOST_LOST: Final = 256
+"""So many clips lost one after the other are the storage's fault: no more are tried."""
+
+_MOST_LOST_SLOWLY: Final = (8, 60.0)
+"""So are as many as this where it took so many seconds."""
 
 _SLIVER: Final = 0.05
 """Share of a window that gets no window of its own when it is left over."""
@@ -77,7 +87,8 @@ class ClipDataset(Dataset[Item]):
         open: Opens one of them, such as :meth:`diffmavil.data.ClipSource.open`.
         indices: Positions of those that may take the place of an unreadable one.
         modalities: What to read.
-        training: Whether windows are random and unreadable clips are replaced.
+        training: Whether windows are random.
+        replace: Whether unreadable clips are replaced, in training.
         seed: Seed of all random choices.
         audio: Sizes of the sound's window.
         num_frames: Pictures of a window.
@@ -96,6 +107,7 @@ class ClipDataset(Dataset[Item]):
         indices: Positions,
         modalities: Modalities,
         training: bool,
+        replace: bool = True,
         seed: int,
         audio: AudioTransform,
         num_frames: int,
@@ -110,6 +122,7 @@ class ClipDataset(Dataset[Item]):
         self.indices = indices
         self.has_audio, self.has_video = modalities != "video", modalities != "audio"
         self.training = training
+        self.replace = training and replace
         self.seed = seed
         self.audio = audio
         self.num_frames = num_frames
@@ -125,16 +138,21 @@ class ClipDataset(Dataset[Item]):
     def __getitem__(self, request: Request) -> Item:
         """Read a clip's window; in training, failing that, one of the first other clip that can be read."""
         skips: list[Skip] = []
+        lost, begun_s = 0, monotonic()
         for candidate in self._candidates(request):
             try:
                 return Item(self.read(candidate, request), skips)
             except MediaError as error:
                 skips.append(Skip(candidate, error.path, error.reason, error.detail))
+                lost = lost + 1 if error.reason in _MAYBE_GONE else 0
+            many, long_s = _MOST_LOST_SLOWLY
+            if lost >= _MOST_LOST or (lost >= many and monotonic() - begun_s > long_s):
+                break
         return Item([], skips)
 
     def _candidates(self, request: Request) -> Iterator[int]:
         yield request.clip
-        if self.training:
+        if self.replace:
             most = min(len(self.indices), _MOST_CANDIDATES)
             order = np.random.default_rng((self.seed, *request)).choice(len(self.indices), most, replace=False)
             yield from (candidate for candidate in self.indices[order].tolist() if candidate != request.clip)
@@ -148,6 +166,7 @@ class ClipDataset(Dataset[Item]):
 
         Raises:
             MediaError: If the clip cannot be read.
+            ValueError: If it is prepared in a way that does not serve.
         """
         clip = self.clips[index]
         with torch.random.fork_rng(devices=[]):
@@ -212,6 +231,8 @@ class ClipDataset(Dataset[Item]):
         return F.pad(torch.from_numpy(samples), (0, size - len(samples))), count
 
     def _read_frames(self, sample: Sample, media: Media, start_s: float, end_s: float) -> None:
+        if media.max_fps is not None and self.fps > media.max_fps:
+            raise ValueError(f"fps must be at most that of the prepared pictures, {media.max_fps:g}, got {self.fps:g}")
         times_s = [start_s + k / self.fps for k in range(self.num_frames)]
         times_s = [time_s for time_s in times_s if time_s < end_s]
         pictures = torch.from_numpy(media.frames(times_s, self.short_side))
@@ -225,6 +246,7 @@ class ClipDataset(Dataset[Item]):
         samples = [sample for item in items for sample in item.samples]
         batch = RawBatch(index=torch.tensor([s.index for s in samples], dtype=torch.long))
         batch.skips = [skip for item in items for skip in item.skips]
+        batch.is_short = self.replace and not all(item.samples for item in items)
         if self.has_audio:
             waveforms = [s.waveform for s in samples if s.waveform is not None]
             nothing = torch.empty(0, self.audio.num_samples, dtype=torch.int16)

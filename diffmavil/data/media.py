@@ -41,10 +41,12 @@ class Media(ABC):
     Attributes:
         path: The file, or where in a shard the clip is; for messages.
         info: What there is.
+        max_fps: Most pictures a second that there are, where that is the choice of who prepared them.
     """
 
     path: str
     info: MediaInfo
+    max_fps: float | None = None
 
     def __enter__(self) -> Media:
         return self

@@ -6,6 +6,7 @@ Source: Warden, "Speech Commands: A Dataset for Limited-Vocabulary Speech Recogn
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,11 @@ class SpeechCommandsSource(ClipSource):
     def _list(self, name: str) -> list[str]:
         path = self.root / name
         try:
-            return path.read_text(encoding="utf-8").split()
+            names = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise ValueError(f"{path}: the list cannot be read ({reason})") from error
+        for line, name in enumerate(names, 1):
+            if re.fullmatch(r"\w+/[\w.-]+", name) is None:
+                raise ValueError(f"{path}, line {line}: a file must be given as word/name.wav, got {name!r}")
+        return names

@@ -225,6 +225,7 @@ def test_what_a_user_gets_wrong_is_one_line(mixed: Path, tmp_path: Path, run: Ru
         ("--stored.quality 0", "quality must be between 1 and 100, got 0"),
         ("--workers 0", "workers must be at least 1, got 0"),
         ("--timeout_s 0", "timeout_s must be above 0"),
+        ("--most_lost_in_a_row 0", "most_lost_in_a_row must be at least 1, got 0"),
         ('--retry ["bad"]', "retry must be some of missing file"),
     ]:
         code, text, error = run(*args, *more.split())
@@ -237,6 +238,12 @@ def test_what_a_user_gets_wrong_is_one_line(mixed: Path, tmp_path: Path, run: Ru
     write_clip(source / "c.mp4", seconds=1.0)
     assert "was begun with clips = 1, got 2" in run(*args)[2]
     assert contents(tmp_path / "out") == before
+    settings = (tmp_path / "out" / "prepare.json").read_text()
+    for damaged in ("{", "[]"):
+        (tmp_path / "out" / "prepare.json").write_text(damaged)
+        code, text, error = run(*args)
+        assert (code, text) == (2, "") and "prepare.json is damaged (" in error and error.count("\n") == 1, error
+    (tmp_path / "out" / "prepare.json").write_text(settings)
     args[6] = str(source)
     assert "out must be a new or empty folder" in run(*args)[2]
     (tmp_path / "none").mkdir()
@@ -273,7 +280,7 @@ def test_a_folder_of_shards_is_gone_on_with_from_the_same_clips_only(
         with pytest.raises(PreparingStopped):
             prepare(source=Listed(clips), out=tmp_path / "out")
     for others in ([clips[0], replace(clips[1], **change)], clips[::-1]):
-        with pytest.raises(ValueError, match="was begun with other clips: choose another --out"):
+        with pytest.raises(ValueError, match="was begun with other clips .*: choose another --out"):
             prepare(source=Listed(others), out=tmp_path / "out")
 
 

@@ -176,6 +176,7 @@ def test_streams_that_are_wanted_and_missing() -> None:
         ("max_clip_s", 0.5, "max_clip_s must be above min_clip_s = 0.5, got 0.5"),
         ("silence_dbfs", 0.1, "silence_dbfs must be at most 0, got 0.1"),
         ("still_levels", -1.0, "still_levels must be at least 0, got -1.0"),
+        ("still_levels", 255.5, "still_levels must be at most 255, got 255.5"),
         ("apart_s", -1.0, "apart_s must be at least 0, got -1.0"),
         ("cut_short_s", -1.0, "cut_short_s must be at least 0, got -1.0"),
     ],

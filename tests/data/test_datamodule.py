@@ -25,6 +25,7 @@ from diffmavil.data import (
     FolderSource,
     ManifestSource,
     MediaError,
+    dataset,
 )
 from diffmavil.data.media import Media
 from diffmavil.types import Batch, RawBatch
@@ -241,6 +242,31 @@ def test_a_disk_error_in_a_source_of_ones_own_leaves_the_clip_out(clips: list[Cl
     read = [index for raw in data.train_dataloader() for index in data.prepare(raw, "cpu").index.tolist()]
     assert len(read) == 16 and 1 not in read
     assert {index: skip.reason for index, skip in data.skipped.by_index.items()} == {1: "cannot be opened"}
+
+
+@pytest.mark.parametrize(("on_error", "tried"), [("skip", 3), ("raise", 1)])
+def test_storage_that_goes_away_ends_a_run(
+    on_error: str, tried: int, clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mount(ListSource):
+        opened = 0
+
+        def open(self, clip: Clip, *, timeout_s: float = 30.0) -> Media:
+            self.opened += 1
+            if self.opened > 21:  # after one clip at the start and five batches of four
+                raise MediaError(clip.path, "cannot be opened", "Stale file handle")
+            return super().open(clip, timeout_s=timeout_s)
+
+    monkeypatch.setattr(dataset, "_MOST_LOST", 3)
+    source = Mount(clips)
+    model = Reader()
+    with pytest.raises(
+        MediaError, match=r"cannot be opened \(Stale file handle(.*is the storage gone\?)?\)$"
+    ) as caught:
+        data = ClipDataModule(source=source, on_error=on_error, **SMALL)
+        trainer(tmp_path, max_epochs=3, reload_dataloaders_every_n_epochs=1).fit(model, datamodule=data)
+    assert ("is the storage gone" in str(caught.value)) == (on_error == "skip")
+    assert len(model.train_batches) == 5 and source.opened == 21 + 4 * tried
 
 
 def test_on_error_raise_stops_at_a_broken_file(broken_folder: Path, tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def test_speech_commands_that_are_wrong(tmp_path: Path) -> None:
     source = speech_commands(tmp_path, "bed/0a7c2a8d_nohash_0.wav", "bed/0a7c2a8d_nohash_0.wav")
     with pytest.raises(ValueError, match="for validation or test, got bed/0a7c2a8d_nohash_0.wav in both lists"):
         list(source.clips())
+    for wrong in ("../../etc/passwd", "garbage", "", "bed/a b.wav"):
+        (tmp_path / "testing_list.txt").write_text(f"bed/1.wav\n{wrong}\nbed/2.wav\n")
+        with pytest.raises(ValueError, match=f"testing_list.txt, line 2: .* word/name.wav, got '{wrong}'"):
+            list(source.clips())
     (tmp_path / "testing_list.txt").unlink()
     with pytest.raises(ValueError, match=r"testing_list.txt: the list cannot be read \(No such file or directory\)"):
         list(source.clips())

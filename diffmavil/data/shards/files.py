@@ -122,7 +122,8 @@ class LocalFiles(ShardFiles):
         if name not in self._open:
             while len(self._open) >= self._most_open:
                 self._close(next(iter(self._open)))
-            self._open[name] = os.open(self._folder / name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # no waiting at a pipe
+            self._open[name] = os.open(self._folder / name, flags)
         self._open.move_to_end(name)
         return self._open[name]
 

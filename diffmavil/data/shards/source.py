@@ -158,6 +158,7 @@ class ShardMedia(Media):
         self._shard = Shard(shard_name(number), index.shard_bytes[number])
         self._start_s = 0.0 if isnan(start_s) else start_s
         self.path = f"{root}/{self._shard.name}/{clip_key(int(self._row['position']), index.path(self._row))}"
+        self.max_fps = index.settings["stored"]["fps"]
         self.info = MediaInfo(float(self._row["duration_s"]), _span(self._row["audio_s"]), _span(self._row["video_s"]))
 
     def __exit__(

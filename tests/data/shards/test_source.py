@@ -185,6 +185,9 @@ def test_streams_and_rates_that_are_not_stored(folder: Path, shards: Path, tmp_p
     with source.open(next(iter(source.clips()))) as media:
         with pytest.raises(ValueError, match="sample_rate_hz must be that of the shards, 16000, got 8000"):
             media.audio(0.0, 1.0, 8000)
+    data = ClipDataModule(source=source, num_frames=2, fps=2.0 * FPS, clip_s=1.0)
+    with pytest.raises(ValueError, match=f"fps must be at most that of the prepared pictures, {FPS}, got {2 * FPS}$"):
+        data.setup("fit")
 
 
 def test_a_shard_cut_short_loses_what_is_missing_and_nothing_else(folder: Path, shards: Path, tmp_path: Path) -> None:
