@@ -80,9 +80,11 @@ def _run(args: list[str]) -> None:
     elif command == "--version":
         print(f"diffmavil {__version__}")
     elif command in TRAINING:
+        from diffmavil.commands.launcher import leave_group
         from diffmavil.commands.train import train
 
         train([command, *find_configs(args[1:])], descriptions=TRAINING)
+        leave_group()
     elif command == "bench" and (name := "_".join(args[:2])) in BENCHMARKS:
         getattr(import_module(f"diffmavil.commands.{name}"), name)(args[2:])
     elif command in OWN_PARSER:

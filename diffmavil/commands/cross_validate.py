@@ -10,6 +10,7 @@ from statistics import mean, stdev
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from diffmavil.commands.launcher import leave_group
 from diffmavil.commands.train import DiffmavilCLI, train
 from diffmavil.data.atomic import whole_file
 
@@ -43,6 +44,7 @@ def cross_validate(args: list[str]) -> None:
         run.fold(pending[0])
         wanted = options.folds or run.folds
     run.print_table(wanted)
+    leave_group()
 
 
 class CrossValidation:

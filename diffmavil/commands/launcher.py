@@ -1,4 +1,4 @@
-"""Of several processes on a machine, those that the first one started end with it."""
+"""How several processes of a run end: in order, and none of them alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from typing import Final
+
+import torch.distributed as dist
 
 _LAUNCHER: Final = "DIFFMAVIL_LAUNCHER_PID"
 """Environment variable by which the first process tells the others its id."""
@@ -25,6 +27,15 @@ def end_with_launcher(*, every_s: float = 1.0) -> None:
         os.environ[_LAUNCHER] = str(os.getpid())
     elif os.environ.get(_LAUNCHER) == str(parent):  # and not left over from an earlier run in this environment
         threading.Thread(target=_watch, args=(parent, every_s), name="launcher-watch", daemon=True).start()
+
+
+def leave_group() -> None:
+    """Close the connections to the other processes, if any, after all that they do together.
+
+    A process that ends without may be aborted by threads that still serve them.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _watch(launcher: int, every_s: float) -> None:
