@@ -11,6 +11,9 @@ from torchaudio.compliance import kaldi
 
 from diffmavil.data.fbank import SILENCE, count_frames, fbank
 
+LARGEST = 2e-3
+"""Of the logarithm, in bins far below a frame's loudest, where processors that add in another order differ by 1e-3."""
+
 
 def oracle(waveform: Tensor, rate: int = 16000, bins: int = 128, shift_ms: float = 10.0) -> Tensor:
     waveform = waveform - waveform.mean()
@@ -42,7 +45,7 @@ def test_equals_kaldi(samples: int) -> None:
     result = fbank(waveform[None], torch.tensor([samples]), 16000, 128, 10.0)
     assert result.shape == (1, *expected.shape)
     assert int(count_frames(torch.tensor([samples]), 16000, 10.0)) == len(expected)
-    torch.testing.assert_close(result[0], expected, atol=8e-4, rtol=0)
+    torch.testing.assert_close(result[0], expected, atol=LARGEST, rtol=0)
     assert float((result[0] - expected).abs().mean()) < 2e-5
 
 
@@ -52,7 +55,9 @@ def test_equals_kaldi(samples: int) -> None:
 def test_equals_kaldi_with_other_settings(rate: int, bins: int, shift_ms: float) -> None:
     waveform = sound(2 * rate, rate=rate)
     result = fbank(waveform[None], torch.tensor([len(waveform)]), rate, bins, shift_ms)
-    torch.testing.assert_close(result[0], oracle(waveform, rate, bins, shift_ms), atol=8e-4, rtol=0)
+    expected = oracle(waveform, rate, bins, shift_ms)
+    torch.testing.assert_close(result[0], expected, atol=LARGEST, rtol=0)
+    assert float((result[0] - expected).abs().mean()) < 2e-5
 
 
 def test_padded_batch_equals_each_clip_alone() -> None:
@@ -64,7 +69,7 @@ def test_padded_batch_equals_each_clip_alone() -> None:
     frames = count_frames(torch.tensor(lengths), 16000, 10.0).tolist()
     assert frames == [98, 2, 1, 60, 98]
     for k, (length, count) in enumerate(zip(lengths, frames, strict=True)):
-        torch.testing.assert_close(result[k, :count], oracle(batch[k, :length]), atol=8e-4, rtol=0)
+        torch.testing.assert_close(result[k, :count], oracle(batch[k, :length]), atol=LARGEST, rtol=0)
         assert bool((result[k, count:] == torch.tensor(SILENCE)).all())
 
 
@@ -81,7 +86,7 @@ def test_clip_shorter_than_a_frame_gives_one(samples: int) -> None:
     expected = kaldi.fbank(
         padded, htk_compat=True, use_energy=False, window_type="hanning", num_mel_bins=128, dither=0.0
     )
-    torch.testing.assert_close(result[0, :1], expected, atol=8e-4, rtol=0)
+    torch.testing.assert_close(result[0, :1], expected, atol=LARGEST, rtol=0)
     assert bool((result[0, 1:] == torch.tensor(SILENCE)).all())
     assert fbank(waveform[:, :samples], torch.tensor([samples]), 16000, 128, 10.0).shape == (1, 1, 128)
 
@@ -100,4 +105,4 @@ def test_digital_silence() -> None:
 def test_equals_kaldi_on_the_gpu() -> None:
     waveform = sound(160000)
     result = fbank(waveform[None].cuda(), torch.tensor([160000]).cuda(), 16000, 128, 10.0)
-    torch.testing.assert_close(result[0].cpu(), oracle(waveform), atol=1e-3, rtol=0)
+    torch.testing.assert_close(result[0].cpu(), oracle(waveform), atol=LARGEST, rtol=0)
