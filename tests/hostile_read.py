@@ -16,6 +16,7 @@ from pathlib import Path
 import hostile
 import numpy as np
 import numpy.typing as npt
+from media import frames_of
 
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.errors import MediaError
@@ -44,7 +45,7 @@ def read(path: Path, times_s: tuple[float, ...]) -> Content:
         if info.video_s is None:
             return sound, None
         end_s = info.video_s[1]
-        return sound, media.frames([t for t in times_s if t < end_s] or [0.0], short_side=144)
+        return sound, frames_of(media, [t for t in times_s if t < end_s] or [0.0], short_side=144)
 
 
 @cache

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffmavil.data.decode import MediaFile
-from diffmavil.data.media import MediaInfo
+from diffmavil.data.media import Media, MediaInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -112,7 +112,12 @@ def decode_audio(
         return media.audio(start_s, duration_s, sample_rate_hz)
 
 
+def frames_of(media: Media, times_s: Sequence[float], short_side: int | None = None) -> npt.NDArray[np.uint8]:
+    """Decode the pictures that are shown at some instants, of shape (T, H, W, 3)."""
+    return np.stack(list(media.frames(times_s, short_side)))
+
+
 def decode_frames(path: str | os.PathLike[str], times_s: Sequence[float]) -> npt.NDArray[np.uint8]:
     """Decode the pictures that a file shows at some instants; see ``MediaFile.frames``."""
     with MediaFile(path) as media:
-        return media.frames(times_s)
+        return frames_of(media, times_s)

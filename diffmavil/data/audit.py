@@ -117,21 +117,18 @@ class Audit:
             if peak < 10 ** (self.silence_dbfs / 20):
                 raise MediaError(path, SILENT, f"peak {20 * np.log10(peak):.1f} dBFS" if peak else "all zeros")
 
-    def moves(self, first: npt.NDArray[np.uint8], pictures: npt.NDArray[np.uint8]) -> bool:
-        """Whether one of some pictures differs from the first one.
+    def moves(self, first: npt.NDArray[np.uint8], picture: npt.NDArray[np.uint8]) -> bool:
+        """Whether a picture differs from the first one.
 
         Args:
             first: The clip's first picture, of shape (H, W, 3).
-            pictures: Others, of shape (T, H, W, 3).
+            picture: Another, of that shape.
         """
         if self.still_levels is None:
             return True
-        still = torch.from_numpy(first).permute(2, 0, 1).float()
-        for picture in torch.from_numpy(pictures).permute(0, 3, 1, 2):
-            blocks = F.avg_pool2d((picture - still).abs(), _BLOCK_PX, ceil_mode=True)  # smaller ones at the edges
-            if blocks.max() > self.still_levels:
-                return True
-        return False
+        one, other = (torch.from_numpy(pixels).permute(2, 0, 1).float() for pixels in (first, picture))
+        blocks = F.avg_pool2d((other - one).abs(), _BLOCK_PX, ceil_mode=True)  # smaller ones at the edges
+        return bool(blocks.max() > self.still_levels)
 
     def check_moved(self, path: str, moved: bool, count: int) -> None:
         """Check that something moves in a clip of several pictures.

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from diffmavil.data.batch_memory import Pools
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import SPLITS, ClipSource, SourceError
 from diffmavil.data.dataset import ClipDataset, Item, Request
@@ -233,7 +234,7 @@ class ClipDataModule(L.LightningDataModule):
         first: MediaError | None = None
         for index in indices.tolist():
             try:
-                dataset.read(index, Request(0, index))
+                dataset.read(index, Request(0, index), Pools(shared=False).begin(1))
                 return
             except MediaError as error:
                 if self.on_error == "raise":
@@ -343,7 +344,7 @@ class ClipDataModule(L.LightningDataModule):
             dataset,
             batch_sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=dataset.collate,
+            collate_fn=dataset.collate,  # type: ignore[arg-type]  # a batch is read as a whole, not as a list
             pin_memory=torch.cuda.is_available(),
             # a loader that lives for one epoch would only keep its processes too long
             persistent_workers=self.num_workers > 0 and sampler.training and self.batch_size_of_epoch is None,

@@ -9,12 +9,12 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from jaxtyping import UInt8
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
+from diffmavil.data.batch_memory import BatchMemory, Parcel, Pools
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip
 from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE, NO_AUDIO, NO_VIDEO, TIMED_OUT, TOO_SHORT, MediaError
@@ -56,12 +56,15 @@ _SLIVER: Final = 0.05
 
 @dataclass
 class Sample:
-    """One window of one clip; the fields are those of ``RawBatch``, of one row."""
+    """One window of one clip; the fields are those of ``RawBatch``, of one row.
+
+    Its sound and pictures are in the batch's memory already, and are looked at before more is written there.
+    """
 
     index: int
-    waveform: Tensor | None = None
+    waveform: npt.NDArray[np.int16] | None = None
     num_samples: int = 0
-    frames: UInt8[Tensor, "L H W C"] | None = None
+    frames: npt.NDArray[np.uint8] | None = None
     flipped: bool = False
     num_frames: int = 0
 
@@ -72,6 +75,14 @@ class Item:
 
     samples: list[Sample]
     skips: list[Skip] = field(default_factory=list)
+
+
+@dataclass
+class Items:
+    """What the requests of a batch gave, and the memory with their sound and pictures in it."""
+
+    items: list[Item]
+    memory: BatchMemory
 
 
 class ClipDataset(Dataset[Item]):
@@ -131,17 +142,24 @@ class ClipDataset(Dataset[Item]):
         self.crop = crop
         self.windows = windows
         self.num_indicators = num_indicators
+        self._pools: Pools | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, request: Request) -> Item:
-        """Read a clip's window; in training, failing that, one of the first other clip that can be read."""
+    def __getitems__(self, requests: Sequence[Request]) -> Items:
+        """Read a batch: of each clip a window; in training, failing that, one of the first other that can be read."""
+        if self._pools is None:  # in the process that reads
+            self._pools = Pools(shared=get_worker_info() is not None)
+        memory = self._pools.begin(len(requests))
+        return Items([self._item(request, memory) for request in requests], memory)
+
+    def _item(self, request: Request, memory: BatchMemory) -> Item:
         skips: list[Skip] = []
         lost, begun_s = 0, monotonic()
         for candidate in self._candidates(request):
             try:
-                return Item(self.read(candidate, request), skips)
+                return Item(self.read(candidate, request, memory), skips)
             except MediaError as error:
                 skips.append(Skip(candidate, error.path, error.reason, error.detail))
                 lost = lost + 1 if error.reason in _MAYBE_GONE else 0
@@ -157,18 +175,19 @@ class ClipDataset(Dataset[Item]):
             order = np.random.default_rng((self.seed, *request)).choice(len(self.indices), most, replace=False)
             yield from (candidate for candidate in self.indices[order].tolist() if candidate != request.clip)
 
-    def read(self, index: int, key: Request) -> list[Sample]:
+    def read(self, index: int, key: Request, memory: BatchMemory) -> list[Sample]:
         """Read the window of a clip, in evaluation all of its windows.
 
         Args:
             index: Position of the clip.
             key: What the random choices follow from, together with the seed.
+            memory: Where sound and pictures are written.
 
         Raises:
-            MediaError: If the clip cannot be read.
+            MediaError: If the clip cannot be read; nothing is written then.
             ValueError: If it is prepared in a way that does not serve.
         """
-        clip = self.clips[index]
+        clip, before = self.clips[index], memory.ends
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would also seed devices that no worker uses, which takes a millisecond
             seed = np.random.SeedSequence((self.seed, *key)).generate_state(1, np.uint64)[0]
@@ -177,8 +196,12 @@ class ClipDataset(Dataset[Item]):
                 with self.open(clip) as media:
                     start_s, end_s = self._segment(clip, media)
                     starts_s = self._starts_s(start_s, end_s)
-                    return [self._read_window(index, media, window_s, end_s) for window_s in starts_s]
+                    return [self._read_window(index, media, window_s, end_s, memory) for window_s in starts_s]
+            except MediaError:
+                memory.cut(before)
+                raise
             except OSError as error:  # of a source of one's own
+                memory.cut(before)
                 raise MediaError(clip.path, CANNOT_OPEN, str(error)) from error
 
     def _starts_s(self, start_s: float, end_s: float) -> list[float]:
@@ -192,16 +215,16 @@ class ClipDataset(Dataset[Item]):
             places = np.linspace(0, 1, count).tolist() if count > 1 else [0.5]
         return [start_s + place * spare_s for place in places]
 
-    def _read_window(self, index: int, media: Media, start_s: float, end_s: float) -> Sample:
+    def _read_window(self, index: int, media: Media, start_s: float, end_s: float, memory: BatchMemory) -> Sample:
         sample = Sample(index)
         if self.has_audio:
-            sample.waveform, sample.num_samples = self._read_audio(media, start_s, end_s)
+            self._read_audio(sample, media, start_s, end_s, memory)
         if self.has_video:
             video_s = self.num_frames / self.fps
             if self.has_audio:  # the pictures are a part of the sound's window
                 place = float(torch.rand(())) if self.training else 0.5
                 start_s += place * max(0.0, min(end_s - start_s, self.audio.clip_s) - video_s)
-            self._read_frames(sample, media, start_s, end_s)
+            self._read_frames(sample, media, start_s, end_s, memory)
         return sample
 
     def _segment(self, clip: Clip, media: Media) -> tuple[float, float]:
@@ -222,45 +245,52 @@ class ClipDataset(Dataset[Item]):
             )
         return start_s, end_s
 
-    def _read_audio(self, media: Media, start_s: float, end_s: float) -> tuple[Tensor, int]:
+    def _read_audio(self, sample: Sample, media: Media, start_s: float, end_s: float, memory: BatchMemory) -> None:
         size, rate = self.audio.num_samples, self.audio.sample_rate_hz
         samples = media.audio(start_s, min(end_s - start_s, size / rate), rate)
         if len(samples) == 0:
             raise MediaError(media.path, TOO_SHORT, f"no sound at {start_s:.2f} s")
-        count = size if len(samples) >= self.audio.min_samples else len(samples)
-        return F.pad(torch.from_numpy(samples), (0, size - len(samples))), count
+        row = memory.waveform.append(size, dtype=np.int16)
+        row[: len(samples)], row[len(samples) :] = samples, 0
+        sample.waveform = row
+        sample.num_samples = size if len(samples) >= self.audio.min_samples else len(samples)
 
-    def _read_frames(self, sample: Sample, media: Media, start_s: float, end_s: float) -> None:
+    def _read_frames(self, sample: Sample, media: Media, start_s: float, end_s: float, memory: BatchMemory) -> None:
         if media.max_fps is not None and self.fps > media.max_fps:
             raise ValueError(f"fps must be at most that of the prepared pictures, {media.max_fps:g}, got {self.fps:g}")
         times_s = [start_s + k / self.fps for k in range(self.num_frames)]
         times_s = [time_s for time_s in times_s if time_s < end_s]
-        pictures = torch.from_numpy(media.frames(times_s, self.short_side))
-        crop = self.crop(*pictures.shape[1:3])
-        pictures = pictures[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-        sample.frames = torch.cat([pictures, pictures[-1:].expand(self.num_frames - len(times_s), -1, -1, -1)])
-        sample.flipped, sample.num_frames = crop.flipped, len(times_s)
+        for k, picture in enumerate(media.frames(times_s, self.short_side)):
+            if sample.frames is None:
+                crop = self.crop(*picture.shape[:2])
+                rows, columns = slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width)
+                sample.frames = memory.frames.append(self.num_frames, crop.height, crop.width, 3)
+                sample.flipped, sample.num_frames = crop.flipped, len(times_s)
+            sample.frames[k] = picture[rows, columns]
+        assert sample.frames is not None, media.path
+        sample.frames[len(times_s) :] = sample.frames[len(times_s) - 1]
 
-    def collate(self, items: Sequence[Item]) -> RawBatch:
-        """Put the samples together; where there are none, the streams have no rows."""
-        samples = [sample for item in items for sample in item.samples]
+    def collate(self, read: Items) -> RawBatch | Parcel:
+        """Put a batch together; where there are no samples, the streams have no rows.
+
+        Returns:
+            The batch; in a data worker, what arrives as one.
+        """
+        samples = [sample for item in read.items for sample in item.samples]
         batch = RawBatch(index=torch.tensor([s.index for s in samples], dtype=torch.long))
-        batch.skips = [skip for item in items for skip in item.skips]
-        batch.is_short = self.replace and not all(item.samples for item in items)
+        batch.skips = [skip for item in read.items for skip in item.skips]
+        batch.is_short = self.replace and not all(item.samples for item in read.items)
         if self.has_audio:
-            waveforms = [s.waveform for s in samples if s.waveform is not None]
-            nothing = torch.empty(0, self.audio.num_samples, dtype=torch.int16)
-            batch.waveform = torch.stack(waveforms) if waveforms else nothing
+            batch.waveform = read.memory.waveform.bytes().view(torch.int16).view(-1, self.audio.num_samples)
             batch.num_samples = torch.tensor([s.num_samples for s in samples], dtype=torch.long)
         if self.has_video:
-            frames = [s.frames for s in samples if s.frames is not None]
-            batch.frames = torch.cat([torch.empty(0, dtype=torch.uint8), *(clip.flatten() for clip in frames)])
-            batch.frame_sizes = [(clip.shape[1], clip.shape[2]) for clip in frames]
+            batch.frames = read.memory.frames.bytes()
+            batch.frame_sizes = [(s.frames.shape[1], s.frames.shape[2]) for s in samples if s.frames is not None]
             batch.flipped = torch.tensor([s.flipped for s in samples], dtype=torch.bool)
             batch.num_frames = torch.tensor([s.num_frames for s in samples], dtype=torch.long)
         if self.clips.classes:
             batch.labels = self._labels([self.clips.class_ids(s.index) for s in samples])
-        return batch
+        return Parcel(batch) if read.memory.shared else batch
 
     def _labels(self, targets: list[tuple[int, ...]]) -> Tensor:
         if self.num_indicators is None:

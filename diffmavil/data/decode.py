@@ -6,7 +6,9 @@ Times are in seconds from the file's first instant, the same one for sound and p
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from math import inf
 from types import TracebackType
 from typing import Any, Final
@@ -125,15 +127,15 @@ class MediaFile(Media):
                 break
         return mono.end_s is not None or from_s == -inf
 
-    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> npt.NDArray[np.uint8]:
+    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> Iterator[npt.NDArray[np.uint8]]:
         """Decode the pictures that are shown at some instants.
 
         Args:
             times_s: The instants, in ascending order, at least one.
             short_side: Pixels to which the shorter side of larger pictures is brought; ``None``: all as they are.
 
-        Returns:
-            RGB pictures, upright, of shape (T, H, W, 3): at each instant the last one that began before or at
+        Yields:
+            RGB pictures, upright, of one shape (H, W, 3): at each instant the last one that began before or at
             it; before the first picture, the first.
 
         Raises:
@@ -141,41 +143,43 @@ class MediaFile(Media):
         """
         if self.info.video_s is None:
             raise MediaError(self.path, NO_VIDEO)
-        pictures: list[npt.NDArray[np.uint8]] | None = None
+        first: npt.NDArray[np.uint8] | None = None
         with self._file.errors():
             for back_s in _STEPS_BACK_S:
-                pictures = self._frames_from(times_s[0] - back_s, times_s, self.info.video_s, short_side)
-                if pictures is not None:
-                    break
-        if not pictures or any(picture.shape != pictures[0].shape for picture in pictures):
-            raise MediaError(self.path, CANNOT_DECODE, "the picture changes its size")
-        return np.stack(pictures)
+                for picture in self._frames_from(times_s[0] - back_s, times_s, self.info.video_s, short_side):
+                    first = picture if first is None else first
+                    if picture.shape != first.shape:
+                        raise MediaError(self.path, CANNOT_DECODE, "the picture changes its size")
+                    yield picture
+                if first is not None:
+                    return
 
     def _frames_from(
         self, start_s: float, times_s: Sequence[float], span_s: Span, short_side: int | None
-    ) -> list[npt.NDArray[np.uint8]] | None:
-        """Decode from ``start_s`` on; ``None`` if that turns out to lie after the first instant."""
-        pictures: list[npt.NDArray[np.uint8]] = []
+    ) -> Iterator[npt.NDArray[np.uint8]]:
+        """Decode from ``start_s`` on; nothing if that turns out to lie after the first instant."""
+        done = 0
         shown: Any = None
         shown_s = 0.0
         begins_s = max(times_s[0], span_s[0])
         for time_s, frame in self._file.decode("video", start_s):
             if shown is None and time_s > begins_s + _ROUNDING_S and start_s > -inf:
-                return None
+                return
             if shown is None and time_s > begins_s + _MISSING_S["picture"]:
                 raise MediaError(self.path, CANNOT_DECODE, f"no picture from {begins_s:.2f} s to {time_s:.2f} s")
-            count = sum(wanted_s < time_s - _ROUNDING_S for wanted_s in times_s[len(pictures) :])
-            if count:
-                pictures += [self._picture(shown or frame, short_side)] * count
-            if len(pictures) == len(times_s):
-                return pictures
+            past = bisect_left(times_s, time_s - _ROUNDING_S, lo=done)
+            if past > done:
+                yield from repeat(self._picture(shown or frame, short_side), past - done)
+            done = past
+            if done == len(times_s):
+                return
             shown, shown_s = frame, time_s
         if shown is None and start_s > -inf:
-            return None
+            return
         if shown is None:
             raise MediaError(self.path, CANNOT_DECODE, f"no picture at {times_s[0]:.2f} s")
         self._check_length("picture", shown_s + length_s(self._file.video, shown), times_s[-1], span_s)
-        return pictures + [self._picture(shown, short_side)] * (len(times_s) - len(pictures))
+        yield from repeat(self._picture(shown, short_side), len(times_s) - done)
 
     def _picture(self, frame: Any, short_side: int | None) -> npt.NDArray[np.uint8]:
         if frame.is_corrupt:
@@ -184,7 +188,7 @@ class MediaFile(Media):
         width, height = round(frame.width * scale), round(frame.height * scale)
         # one thread: FFmpeg would start one a core for every picture, which costs more than the conversion
         picture = self._to_rgb.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
-        return np.rot90(picture.astype(np.uint8, copy=False), round(frame.rotation / 90))
+        return np.ascontiguousarray(np.rot90(picture.astype(np.uint8, copy=False), round(frame.rotation / 90)))
 
     def _check_length(self, what: str, end_s: float, wanted_s: float, span_s: Span) -> None:
         if end_s < min(wanted_s, span_s[1]) - _MISSING_S[what]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -74,7 +74,7 @@ class Media(ABC):
         """
 
     @abstractmethod
-    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> npt.NDArray[np.uint8]:
+    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> Iterable[npt.NDArray[np.uint8]]:
         """Decode the pictures that are shown at some instants.
 
         Args:
@@ -82,8 +82,9 @@ class Media(ABC):
             short_side: Pixels to which the shorter side of larger pictures is brought; ``None``: all as they are.
 
         Returns:
-            RGB pictures, upright, of shape (T, H, W, 3).
+            RGB pictures, upright, one for each instant, all of one shape (H, W, 3). They may be decoded as they are
+            taken, so that no more than one is held in memory, and two may be the same object.
 
         Raises:
-            MediaError: If that cannot be had.
+            MediaError: If that cannot be had; perhaps not before the first picture is taken.
         """

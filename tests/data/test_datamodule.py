@@ -6,6 +6,7 @@ import csv
 import errno
 import logging
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,25 @@ def test_workers_change_nothing(clips: list[Clip], epoch: int) -> None:
     for one, two in zip(*batches, strict=True):
         assert torch.equal(one.index, two.index) and torch.equal(one.waveform, two.waveform)
         assert torch.equal(one.frames, two.frames)
+
+
+@pytest.mark.slow
+def test_batches_stay_as_they_are_while_workers_go_on(clips: list[Clip]) -> None:
+    """Workers use memory again; not that of a batch which is still looked at, be it slowly or only in part."""
+    settings = SMALL | {"batch_size": 2, "num_workers": 2}
+    alone, helped = (ClipDataModule(source=ListSource(clips), **settings | {"num_workers": n}) for n in (0, 2))
+    for data in (alone, helped):
+        data.setup()
+    order = [k % len(clips) for k in range(60)]
+    kept: list[tuple[Tensor, Tensor]] = []
+    for k, (one, two) in enumerate(zip(alone.eval_dataloader(order), helped.eval_dataloader(order), strict=True)):
+        assert torch.equal(one.waveform, two.waveform) and torch.equal(one.frames, two.frames)
+        if k % 3 == 0:
+            kept.append((one.frames[5:900].clone(), two.frames[5:900]))
+        if k % 7 == 0:
+            time.sleep(0.05)  # workers read ahead
+            assert torch.equal(one.waveform, two.waveform) and torch.equal(one.frames, two.frames)
+    assert len(kept) == 10 and all(torch.equal(mine, theirs) for mine, theirs in kept)
 
 
 def test_fit_reads_another_order_in_each_epoch_and_tests_every_clip(clips: list[Clip], tmp_path: Path) -> None:

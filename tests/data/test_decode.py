@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import struct
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from media import counter_frame, counter_of, decode_audio, decode_frames, probe, tone, write_clip, write_media
+from media import (
+    counter_frame,
+    counter_of,
+    decode_audio,
+    decode_frames,
+    frames_of,
+    probe,
+    tone,
+    write_clip,
+    write_media,
+)
 
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.errors import REASONS, MediaError
@@ -170,7 +182,7 @@ def test_what_was_read_before_changes_nothing(folder: Path, suffix: str, codec: 
     with MediaFile(path) as media:
         for times in pictures:
             for window in sounds:
-                assert np.array_equal(media.frames(times), pictures[times]), times
+                assert np.array_equal(frames_of(media, times), pictures[times]), times
                 assert np.array_equal(media.audio(*window, 16000), sounds[window]), window
                 assert np.array_equal(media.audio(*window, 16000), sounds[window]), window
 
@@ -229,7 +241,7 @@ def test_flash_and_click_are_simultaneous(folder: Path) -> None:
     path = write_media(folder / "sync.mp4", frames=frames, fps=25, sound=sound)
     with MediaFile(path) as media:
         samples = media.audio(1.0, 1.0, 16000)
-        pictures = media.frames([1.0 + k / 100 for k in range(100)])
+        pictures = frames_of(media, [1.0 + k / 100 for k in range(100)])
     heard_s = int(np.abs(samples.astype(int)).argmax()) / 16000
     seen_s = int((pictures.mean(axis=(1, 2, 3)) > 128).argmax()) / 100
     assert abs(heard_s - seen_s) < 0.02
@@ -275,11 +287,37 @@ def test_broken_files_say_what_is_wrong(folder: Path, capfd: pytest.CaptureFixtu
     for name, (path, reason) in broken(folder).items():
         with pytest.raises(MediaError) as caught, MediaFile(path) as media:
             media.audio(0.0, 6.0, 16000)
-            media.frames([0.0, 3.0, 5.5])
+            frames_of(media, [0.0, 3.0, 5.5])
         assert caught.value.reason == reason, name
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
         assert caught.value.reason in REASONS
     assert capfd.readouterr().err == ""  # the codec library does not write over the progress bar
+
+
+def test_a_picture_that_changes_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for k in range(20):
+            coder = av.CodecContext.create("mjpeg", "w")
+            coder.width, coder.height, coder.pix_fmt, coder.time_base = (
+                64 if k < 10 else 96,
+                48,
+                "yuvj420p",
+                Fraction(1, 10),
+            )
+            frame = av.VideoFrame.from_ndarray(counter_frame(k, coder.width), format="rgb24").reformat(
+                format="yuvj420p"
+            )
+            frame.pts = k
+            for packet in coder.encode(frame):
+                packet.stream, packet.pts, packet.dts, packet.time_base = stream, k, k, Fraction(1, 10)
+                container.mux(packet)
+    with MediaFile(path) as media:
+        assert frames_of(media, [0.2, 0.9]).shape == (2, 48, 64, 3) and frames_of(media, [1.5]).shape == (1, 48, 96, 3)
+        with pytest.raises(MediaError, match=r"cannot be decoded \(the picture changes its size\)"):
+            frames_of(media, [0.9, 1.5])
 
 
 def test_what_lies_before_the_break_can_be_read(folder: Path) -> None:
@@ -326,9 +364,9 @@ def test_a_file_has_a_deadline(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"timeout_s must be positive, got 0.0"):
         MediaFile(path, timeout_s=0.0)
     with MediaFile(path, timeout_s=0.5) as media:
-        assert len(media.frames([0.0])) == 1
+        assert len(frames_of(media, [0.0])) == 1
         time.sleep(0.6)
-        for read in (lambda: media.audio(0.0, 1.0, 16000), lambda: media.frames([0.0])):
+        for read in (lambda: media.audio(0.0, 1.0, 16000), lambda: frames_of(media, [0.0])):
             with pytest.raises(MediaError) as caught:
                 read()
             assert caught.value.reason == "timed out" and caught.value.detail == "not done after 0.5 s"
@@ -372,5 +410,5 @@ def test_a_clip_is_opened_once_for_both(folder: Path, monkeypatch: pytest.Monkey
     with MediaFile(write_clip(folder / "once.mp4")) as media:
         opened.clear()
         media.audio(0.3, 0.5, 16000)
-        media.frames([0.3, 0.5])
+        frames_of(media, [0.3, 0.5])
     assert opened == []

@@ -16,13 +16,9 @@ from torchvision.io import encode_jpeg
 
 from diffmavil.data.audit import Audit
 from diffmavil.data.clips import Clip
-from diffmavil.data.errors import CANNOT_DECODE, MediaError
 from diffmavil.data.media import Media, Span
 from diffmavil.data.shards.layout import Stored
 from diffmavil.types import Modalities
-
-_PICTURES_AT_ONCE: Final = 128
-"""Pictures that are held decoded; a clip with more is read in several goes."""
 
 _ROUNDING: Final = 1e-6
 
@@ -107,13 +103,9 @@ def _jpegs(path: str, media: Media, times_s: list[float], stored: Stored, audit:
     jpegs: list[bytes] = []
     first: npt.NDArray[np.uint8] | None = None
     moved = False
-    for begin in range(0, len(times_s), _PICTURES_AT_ONCE):
-        pictures = media.frames(times_s[begin : begin + _PICTURES_AT_ONCE], stored.short_side)
-        first = pictures[0] if first is None else first
-        if pictures[0].shape != first.shape:
-            raise MediaError(path, CANNOT_DECODE, "the picture changes its size")
-        moved = moved or audit.moves(first, pictures)
-        for picture in torch.from_numpy(pictures).permute(0, 3, 1, 2):
-            jpegs.append(encode_jpeg(picture, stored.quality).numpy().tobytes())
+    for picture in media.frames(times_s, stored.short_side):
+        first = picture if first is None else first
+        moved = moved or audit.moves(first, picture)
+        jpegs.append(encode_jpeg(torch.from_numpy(picture).permute(2, 0, 1), stored.quality).numpy().tobytes())
     audit.check_moved(path, moved, len(times_s))
     return jpegs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -76,6 +77,20 @@ class ShardFiles(ABC):
             OSError: If it cannot be read.
         """
 
+    def read_each(self, shard: Shard, places: Sequence[Extent], limit: TimeLimit) -> Iterator[bytearray | memoryview]:
+        """Read several runs of bytes of a shard, each as it is taken; fewer where its file ends.
+
+        Args:
+            shard: The shard.
+            places: Which bytes, in ascending order.
+            limit: For waiting.
+
+        Raises:
+            TimeoutError: If it takes too long.
+            OSError: If it cannot be read.
+        """
+        return (self.read(shard, place, limit) for place in places)
+
 
 class LocalFiles(ShardFiles):
     """Files of a folder of this machine.
@@ -112,10 +127,11 @@ class LocalFiles(ShardFiles):
         return shard.name in self._open
 
     def _read(self, name: str, place: Extent) -> bytearray:
-        handle, offset, size = self._handle(name), place.offset, place.size
-        data = bytearray(os.pread(handle, size, offset))
-        while 0 < len(data) < size and (more := os.pread(handle, size - len(data), offset + len(data))):
-            data += more
+        handle, data, count = self._handle(name), bytearray(place.size), 0
+        with memoryview(data) as room:
+            while count < place.size and (more := os.preadv(handle, [room[count:]], place.offset + count)):
+                count += more
+        del data[count:]
         return data
 
     def _handle(self, name: str) -> int:

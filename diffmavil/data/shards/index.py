@@ -204,7 +204,8 @@ class ShardIndex:
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
+        # a plain array, as a part of a memmap takes microseconds to be made
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r").view(np.ndarray)
     except (ValueError, EOFError) as error:
         raise _damaged(str(path.parent), error) from error
     return array

@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from errno import ETIMEDOUT
 from math import inf
 from pathlib import Path
@@ -130,11 +131,25 @@ class RemoteFiles(ShardFiles):
             TimeoutError: If no time is left for it.
             OSError: If it cannot be read.
         """
+        return bytearray(self._fetch(shard, place, limit))
+
+    def read_each(self, shard: Shard, places: Sequence[Extent], limit: TimeLimit) -> Iterator[memoryview]:
+        """Read several runs of bytes of a shard, by one request for all from the first to the last.
+
+        Raises:
+            TimeoutError: If no time is left for it.
+            OSError: If it cannot be read.
+        """
+        begin, end = places[0].offset, places[-1].offset + places[-1].size
+        data = memoryview(self.read(shard, Extent(begin, end - begin), limit))
+        return (data[place.offset - begin :][: place.size] for place in places)
+
+    def _fetch(self, shard: Shard, place: Extent, limit: TimeLimit) -> bytes:
         data = self._remote.fetch(shard.name, place, limit)
         if len(data) > place.size:
             text = "the server ignores which part is asked for; set cache_gb"
             raise OSError(0, text, f"{self._remote.url}/{shard.name}")
-        return bytearray(data)
+        return data
 
 
 class CachedFiles(ShardFiles):

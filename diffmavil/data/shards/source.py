@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
+from itertools import repeat
 from math import isnan
 from pathlib import Path
 from types import TracebackType
@@ -186,8 +189,7 @@ class ShardMedia(Media):
         stored_hz = self._index.settings["stored"]["sample_rate_hz"]
         if sample_rate_hz != stored_hz:
             raise ValueError(f"sample_rate_hz must be that of the shards, {stored_hz}, got {sample_rate_hz}")
-        place = self._members()[1]
-        data = self._read(place)
+        (data,) = self._read(self._members[1:2])
         if zlib.crc32(data) != self._row["flac_crc"]:
             raise MediaError(self.path, CANNOT_DECODE, "the sound is damaged")
         first = round(start_s * sample_rate_hz) - round(self._start_s * sample_rate_hz)
@@ -203,15 +205,15 @@ class ShardMedia(Media):
             raise MediaError(self.path, CANNOT_DECODE, f"the sound breaks off after {len(samples)} samples")
         return samples
 
-    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> npt.NDArray[np.uint8]:
+    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> Iterator[npt.NDArray[np.uint8]]:
         """Decode the stored pictures that are shown at some instants.
 
         Args:
             times_s: The instants, in ascending order, at least one.
             short_side: Pixels to which the shorter side of larger pictures is brought; ``None``: all as they are.
 
-        Returns:
-            RGB pictures, of shape (T, H, W, 3): at each instant the last stored one that began before or at it.
+        Yields:
+            RGB pictures, of one shape (H, W, 3): at each instant the last stored one that began before or at it.
 
         Raises:
             MediaError: If there are no pictures, or if they are damaged.
@@ -220,42 +222,39 @@ class ShardMedia(Media):
             raise MediaError(self.path, NO_VIDEO)
         fps, last = self._index.settings["stored"]["fps"], int(self._row["num_frames"]) - 1
         wanted = [min(max(int((time_s - self._start_s + _ROUNDING_S) * fps), 0), last) for time_s in times_s]
-        places = self._members()[-last - 1 :]
-        crcs = self._pictures["crc32"]
-        begin, end = places[wanted[0]].offset, places[wanted[-1]].offset + places[wanted[-1]].size
-        data = memoryview(self._read(Extent(begin, end - begin)))
-        pictures: dict[int, torch.Tensor] = {}
-        for k in dict.fromkeys(wanted):
-            jpeg = data[places[k].offset - begin :][: places[k].size]
+        places, crcs = self._members[-last - 1 :], self._pictures["crc32"]
+        counts = Counter(wanted)
+        for k, jpeg in zip(counts, self._read([places[k] for k in counts]), strict=True):
             if zlib.crc32(jpeg) != crcs[k]:
                 raise MediaError(self.path, CANNOT_DECODE, f"picture {k} is damaged")
-            pictures[k] = decode_jpeg(torch.frombuffer(jpeg, dtype=torch.uint8), ImageReadMode.RGB)
-        frames = torch.stack([pictures[k].permute(1, 2, 0) for k in wanted])
-        return _shrink(frames, short_side).numpy()
+            picture = _shrink(decode_jpeg(torch.frombuffer(jpeg, dtype=torch.uint8), ImageReadMode.RGB), short_side)
+            yield from repeat(picture.permute(1, 2, 0).numpy(), counts[k])
 
-    @property
+    @cached_property
     def _pictures(self) -> npt.NDArray[Any]:
         """Size and checksum of each picture."""
         return self._index.frames[int(self._row["first_frame"]) :][: int(self._row["num_frames"])]
 
+    @cached_property
     def _members(self) -> list[Extent]:
         """Where the clip's .json, .flac (if it has sound) and .jpg files are."""
         row = self._row
         sound = [int(row["flac_size"])] if row["flac_size"] else []
         return extents(int(row["offset"]), [int(row["json_size"]), *sound, *self._pictures["size"].tolist()])
 
-    def _read(self, place: Extent) -> bytearray:
+    def _read(self, places: list[Extent]) -> Iterator[bytearray | memoryview]:
+        """The bytes of some members, each as it is taken."""
         try:
-            data = self._files.read(self._shard, place, self._limit)
+            for place, data in zip(places, self._files.read_each(self._shard, places, self._limit), strict=True):
+                if len(data) < place.size:
+                    raise MediaError(self.path, CANNOT_DECODE, "shard cut short")
+                yield data
         except FileNotFoundError as error:
             raise MediaError(self.path, MISSING_FILE) from error
         except TimeoutError as error:
             raise MediaError(self.path, TIMED_OUT, error.strerror or "") from error
         except OSError as error:
             raise MediaError(self.path, CANNOT_OPEN, error.strerror or str(error)) from error
-        if len(data) < place.size:
-            raise MediaError(self.path, CANNOT_DECODE, "shard cut short")
-        return data
 
 
 def _span(values: npt.NDArray[np.float64]) -> Span | None:
@@ -263,9 +262,9 @@ def _span(values: npt.NDArray[np.float64]) -> Span | None:
     return None if isnan(start_s) else (start_s, end_s)
 
 
-def _shrink(frames: torch.Tensor, short_side: int | None) -> torch.Tensor:
-    """Bring the shorter side of larger pictures, of shape (T, H, W, 3), to a number of pixels."""
-    if short_side is None or min(frames.shape[1:3]) <= short_side:
-        return frames
-    small: torch.Tensor = F.resize(frames.permute(0, 3, 1, 2), [short_side], antialias=True)
-    return small.permute(0, 2, 3, 1).contiguous()
+def _shrink(picture: torch.Tensor, short_side: int | None) -> torch.Tensor:
+    """Bring the shorter side of a larger picture, of shape (3, H, W), to a number of pixels."""
+    if short_side is None or min(picture.shape[1:]) <= short_side:
+        return picture
+    small: torch.Tensor = F.resize(picture, [short_side], antialias=True)
+    return small

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import write_clip
+from media import frames_of, write_clip
 from shards import ROOT, write_shards
 from web import Plain, Ranges, serving
 
@@ -41,7 +41,7 @@ def same(source: ShardSource, shards: Path) -> None:
     for clip in clips:
         with source.open(clip) as ours, local.open(clip) as theirs:
             assert ours.info == theirs.info
-            assert np.array_equal(ours.frames([0.1, 0.6]), theirs.frames([0.1, 0.6]))
+            assert np.array_equal(frames_of(ours, [0.1, 0.6]), frames_of(theirs, [0.1, 0.6]))
             assert np.array_equal(ours.audio(0.2, 0.5, 16000), theirs.audio(0.2, 0.5, 16000))
 
 
@@ -97,10 +97,10 @@ def test_hiccups_are_tried_again_and_what_stays_is_an_error(
     clip = list(source.clips())[4]
     Ranges.failures = 2
     with source.open(clip) as media:
-        media.frames([0.0])
+        frames_of(media, [0.0])
         Ranges.failures = 3
         with pytest.raises(MediaError, match=r"shards/shard-000002.tar/00000004_4: cannot be opened \(503"):
-            media.frames([0.0])
+            frames_of(media, [0.0])
     with pytest.raises(ValueError, match=r"root must hold an index of shards .*, got http.*nowhere"):
         ShardSource(root=f"{http}/nowhere", cache_dir=tmp_path).clips()
     with pytest.raises(ValueError, match="root must hold an index of shards .*Protocol not known: nopro"):
@@ -114,7 +114,7 @@ def test_a_server_that_knows_no_ranges(shards: Path, tmp_path: Path) -> None:
         same(ShardSource(root=f"{url}/shards", cache_dir=tmp_path, cache_gb=1.0), shards)
         source = ShardSource(root=f"{url}/shards", cache_dir=tmp_path)
         with source.open(next(iter(source.clips()))) as media, pytest.raises(MediaError, match="set cache_gb"):
-            media.frames([0.0])
+            frames_of(media, [0.0])
 
 
 LOADER = """

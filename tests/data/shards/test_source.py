@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from media import counter_of, decode_audio, moving_frames, tone, write_clip, write_media
+from media import counter_of, decode_audio, frames_of, moving_frames, tone, write_clip, write_media
 from shards import write_shards
 
 from diffmavil.data import Clip, ClipDataModule, FolderSource, ManifestSource, MediaError, ShardSource
@@ -58,7 +58,7 @@ def test_the_same_clips_spans_pictures_and_sound_as_from_the_folder(folder: Path
                 assert np.array_equal(sound, whole[begin : begin + 8000])
                 assert np.abs(sound.astype(int) - file.audio(start_s, 0.5, 16000)).max() <= 1
                 times_s = [start_s + k / 7 for k in range(5)]
-                wanted, got = file.frames(times_s, 256), shard.frames(times_s, 256)
+                wanted, got = frames_of(file, times_s, 256), frames_of(shard, times_s, 256)
                 assert got.shape == wanted.shape == (5, 240, 320, 3)
                 psnr.append(10 * np.log10(255**2 / np.mean((wanted.astype(float) - got) ** 2)))
     print(f"PSNR of the stored pictures: least {min(psnr):.1f} dB, mean {np.mean(psnr):.1f} dB")
@@ -84,7 +84,7 @@ def test_windows_at_the_ends_of_a_clip(folder: Path, shards: Path) -> None:
     with source.open(next(iter(source.clips()))) as media:
         assert len(media.audio(1.5, 2.0, 16000)) == 8000
         assert len(media.audio(5.0, 1.0, 16000)) == 0
-        late = media.frames([-1.0, 0.0, 1.9, 7.0])
+        late = frames_of(media, [-1.0, 0.0, 1.9, 7.0])
         assert np.array_equal(late[0], late[1]) and np.array_equal(late[2], late[3])
         assert not np.array_equal(late[1], late[2])
 
@@ -95,7 +95,7 @@ def test_the_stored_picture_is_the_last_that_began(tmp_path: Path) -> None:
     with source.open(next(iter(source.clips()))) as media:
         times_s = [0.0, 0.2, 0.2495, 0.26, 0.749, 0.75, 0.99, 1.0, 2.99]
         # stored at 0, 0.25, 0.5, 0.75 s, ...: pictures 0, 2, 5, 7, ... of 10 a second
-        assert [counter_of(picture) for picture in media.frames(times_s)] == [0, 0, 2, 2, 7, 7, 7, 10, 27]
+        assert [counter_of(picture) for picture in frames_of(media, times_s)] == [0, 0, 2, 2, 7, 7, 7, 10, 27]
 
 
 def test_segments_keep_their_times_and_labels(tmp_path: Path) -> None:
@@ -109,12 +109,12 @@ def test_segments_keep_their_times_and_labels(tmp_path: Path) -> None:
     whole = decode_audio(tmp_path / "a.mp4", 0.0, 3.0, 16000).astype(int)
     with source.open(clips[0]) as media:
         assert media.info.duration_s == pytest.approx(1.5) and media.info.video_s == pytest.approx((1.0, 2.5))
-        assert [counter_of(p) for p in media.frames([1.0, 1.7, 2.4])] == [10, 17, 24]
+        assert [counter_of(p) for p in frames_of(media, [1.0, 1.7, 2.4])] == [10, 17, 24]
         assert np.abs(media.audio(1.0, 9.0, 16000) - whole[16000:40000]).max() <= 1
         assert np.array_equal(media.audio(0.0, 9.0, 16000), media.audio(1.0, 9.0, 16000)), "there is none before"
     with source.open(clips[1]) as media:
         assert media.info.duration_s == pytest.approx(2.5, abs=0.05)
-        assert [counter_of(p) for p in media.frames([0.5, 2.5])] == [5, 25]
+        assert [counter_of(p) for p in frames_of(media, [0.5, 2.5])] == [5, 25]
 
 
 def test_windows_of_segments_are_those_of_the_files(folder: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_long_list_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.Mo
 def test_larger_pictures_are_shrunk_on_request(folder: Path, shards: Path) -> None:
     source = ShardSource(root=shards)
     with source.open(next(iter(source.clips()))) as media:
-        small, large = media.frames([0.5], 60), media.frames([0.5])
+        small, large = frames_of(media, [0.5], 60), frames_of(media, [0.5])
     assert small.shape == (1, 60, 80, 3)
     assert np.abs(large.reshape(1, 60, 4, 80, 4, 3).mean((2, 4)) - small).mean() < 3
 
@@ -175,10 +175,10 @@ def test_streams_and_rates_that_are_not_stored(folder: Path, shards: Path, tmp_p
     with sound.open(next(iter(sound.clips()))) as media:
         assert media.info.video_s is None
         with pytest.raises(MediaError, match="no video track"):
-            media.frames([0.0])
+            frames_of(media, [0.0])
     pictures = ShardSource(root=write_shards(FolderSource(root=folder), tmp_path / "v", modalities="video"))
     with pictures.open(next(iter(pictures.clips()))) as media:
-        assert media.info.audio_s is None and media.frames([0.0]).shape == (1, 240, 320, 3)
+        assert media.info.audio_s is None and frames_of(media, [0.0]).shape == (1, 240, 320, 3)
         with pytest.raises(MediaError, match="no audio track"):
             media.audio(0.0, 1.0, 16000)
     source = ShardSource(root=shards)
@@ -199,16 +199,16 @@ def test_a_shard_cut_short_loses_what_is_missing_and_nothing_else(folder: Path, 
         tar.write_bytes(whole[: len(whole) - 5000])
         for clip in clips:
             with source.open(clip) as media:
-                media.frames([0.0])
+                frames_of(media, [0.0])
                 media.audio(0.0, 1.0, 16000)
                 if clip.row == 3:
                     with pytest.raises(MediaError, match=r"shard-000001.tar/00000003_clip_.*shard cut short"):
-                        media.frames([1.9])
+                        frames_of(media, [1.9])
                 else:
-                    media.frames([1.9])
+                    frames_of(media, [1.9])
         tar.write_bytes(bytes(b ^ (i == len(whole) - 9000) for i, b in enumerate(whole)))
         with source.open(clips[3]) as media, pytest.raises(MediaError, match="picture 19 is damaged"):
-            media.frames([0.0, 1.9])
+            frames_of(media, [0.0, 1.9])
         tar.unlink()
         with ShardSource(root=shards).open(clips[3]) as media, pytest.raises(MediaError, match="missing file"):
             media.audio(0.0, 1.0, 16000)
@@ -247,7 +247,7 @@ def test_names_in_a_tar_file_mean_nothing(folder: Path, shards: Path, tmp_path: 
     assert b"../x1" in (inner / "shard-000000.tar").read_bytes()[:size]
     for ours, theirs in zip(list(source.clips())[:2], plain.clips(), strict=False):
         with source.open(ours) as mine, plain.open(theirs) as other:
-            assert np.array_equal(mine.frames([0.0, 1.9]), other.frames([0.0, 1.9]))
+            assert np.array_equal(frames_of(mine, [0.0, 1.9]), frames_of(other, [0.0, 1.9]))
             assert np.array_equal(mine.audio(0.0, 2.0, 16000), other.audio(0.0, 2.0, 16000))
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -256,11 +256,11 @@ def test_a_source_travels_to_other_processes(shards: Path) -> None:
     source = ShardSource(root=shards)
     clips = list(source.clips())
     with source.open(clips[2]) as media:
-        wanted = media.frames([0.3])
+        wanted = frames_of(media, [0.3])
     sent = pickle.dumps(source)
     assert len(sent) < 2000  # no arrays travel
     with pickle.loads(sent).open(clips[2]) as media:
-        assert np.array_equal(media.frames([0.3]), wanted)
+        assert np.array_equal(frames_of(media, [0.3]), wanted)
 
 
 def test_folders_that_are_no_shards(tmp_path: Path, shards: Path) -> None:

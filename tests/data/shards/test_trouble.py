@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from media import write_clip
+from media import frames_of, write_clip
 from shards import write_shards
 from web import Ranges, serving
 
@@ -44,7 +44,7 @@ def read(source: ShardSource, timeout_s: float = 30.0) -> list[str]:
         try:
             with source.open(clip, timeout_s=timeout_s) as media:
                 media.audio(0.0, 1.0, 16000)
-                media.frames([0.0, 0.9])
+                frames_of(media, [0.0, 0.9])
             wrong.append("")
         except MediaError as error:
             wrong.append(error.reason)
@@ -137,7 +137,7 @@ def test_a_clip_has_one_limit_for_all_that_is_read_of_it(url: str, tmp_path: Pat
     with source.open(clip, timeout_s=0.6) as media:
         media.audio(0.0, 1.0, 16000)
         with pytest.raises(MediaError, match="timed out"):
-            media.frames([0.0])
+            frames_of(media, [0.0])
     with pytest.raises(ValueError, match="timeout_s must be positive, got 0"):
         source.open(clip, timeout_s=0.0)
 
