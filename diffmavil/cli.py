@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug or not users:
             traceback.print_exc()
         if users:
-            print(f"diffmavil: error: {one_line(error)}", file=sys.stderr)
+            print(f"diffmavil: error: {_with_key(one_line(error), args)}", file=sys.stderr)
         return 2 if users else 1
     return 0
 
@@ -206,6 +206,14 @@ def _type_name(expected: str) -> str:
     match = _TYPE.match(expected)
     name = (match[1] or match[2]) if match else expected.removeprefix("Expected ")
     return re.sub(r"^Literal\[(.*)\]$", r"one of \1", name).replace("NoneType", "null")
+
+
+def _with_key(text: str, args: list[str]) -> str:
+    """A message that begins with the name of a value, which is given its whole key where the command line has it."""
+    name = re.match(r"\w+(?= must )", text)
+    keys = {arg[2:].partition("=")[0] for arg in args if arg.startswith("--")}
+    whole = [key for key in keys if name is not None and key.endswith(f".{name[0]}")]
+    return f"{whole[0].removesuffix(name[0])}{text}" if name is not None and len(whole) == 1 else text
 
 
 def _interrupted() -> int:

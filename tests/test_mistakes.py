@@ -176,8 +176,10 @@ def test_a_folder_with_broken_files_is_trained_on(
             ["--model.model", "diffmavil.models.no"],
             "model.model: module 'diffmavil.models' has no attribute 'no'",
         ),
-        (["--model.audio_mask_ratio", "1.2"], "audio_mask_ratio must be in [0, 1), got 1.2"),
-        (["--data.clip_s", "0"], "clip_s must be above 0, got 0.0"),
+        (["--model.audio_mask_ratio", "1.2"], "error: model.audio_mask_ratio must be in [0, 1), got 1.2"),
+        (["--data.clip_s=0"], "error: data.clip_s must be above 0, got 0.0"),
+        (["--data.fps", "-1", "--data.source.root=x"], "error: data.fps must be above 0, got -1.0"),
+        (["--data.source.root", "x"], "error: data.source.root must be a folder, got x"),
         (["--trainer.accelerator", "abacus"], "invalid accelerator name: `accelerator='abacus'`"),
         (["--ckpt_path", "no.ckpt"], "checkpoint must be a file, got no.ckpt"),
         (["--config", "no.yaml"], "got no.yaml"),
@@ -219,6 +221,10 @@ def test_mistakes_around_the_command(run: Run, packaged: Path) -> None:
     assert run("fit") == (2, "", required)
     unknown = "diffmavil: error: --config must be a file or one of demo/two.yaml, one.yaml; got three.yaml\n"
     assert run("fit", "-c", "three.yaml") == (2, "", unknown)
+    (code, _, err) = run(
+        "prepare", "--source", "FolderSource", "--source.root", ".", "--out", "o", "--stored.fps", "999"
+    )
+    assert (code, err) == (2, "diffmavil: error: stored.fps must be above 0 and at most 240, got 999.0\n")
     assert run("synth", "--out", "made", "--clips", "many") == (
         2,
         "",

@@ -26,7 +26,8 @@ def cross_validate(args: list[str]) -> None:
 
     Raises:
         ArgumentError: If an argument is of the wrong type, or none that ``fit`` knows.
-        ValueError: If the folder holds the folds of something else, or the clips carry no folds.
+        ValueError: If the folder holds the folds of something else, if the clips carry no folds, or if one is chosen
+            with ``--data.source.fold``.
     """
     parser = ArgumentParser(
         prog="diffmavil cross-validate",
@@ -38,6 +39,8 @@ def cross_validate(args: list[str]) -> None:
     parser.add_argument("--folds", type=_numbers, help="folds to test on, such as 1,2,3; without it, all of the data's")
     parser.add_argument("--out", type=Path, default=Path("runs/cross_validate"), help="folder to write into")
     options, settings = parser.parse_known_args(args)
+    if fold := [word for word in settings if word.partition("=")[0] == "--data.source.fold"]:
+        raise ValueError(f"data.source.fold must be left out, as each fold is tested on; see --folds; got {fold[0]}")
     run = CrossValidation(options.out, settings)
     wanted = options.folds or run.folds or [1]  # after the first fold it is known which there are
     while pending := [fold for fold in wanted if fold not in run.scores]:

@@ -19,7 +19,7 @@ from diffmavil.data.batch_memory import Pools
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import SPLITS, ClipSource, SourceError
 from diffmavil.data.dataset import ClipDataset, Item, Request
-from diffmavil.data.errors import MediaError
+from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, MediaError
 from diffmavil.data.loader import ResumableLoader
 from diffmavil.data.order import AsListed, Balanced, Order, Positions, Shuffled, ShuffledInBlocks
 from diffmavil.data.sampler import EpochSampler
@@ -240,7 +240,9 @@ class ClipDataModule(L.LightningDataModule):
                 if self.on_error == "raise":
                     raise
                 first = first or error
-        raise ValueError(f"none of the {len(indices)} clips can be read as {self.modalities}; the first: {first}")
+        other = {NO_AUDIO: "video", NO_VIDEO: "audio"}.get(first.reason if first else "", "")
+        hint = f"; to read {other} alone, set data.modalities and model.modalities to {other}" if other else ""
+        raise ValueError(f"none of the {len(indices)} clips can be read as {self.modalities}; the first: {first}{hint}")
 
     @property
     def audio_size(self) -> tuple[int, int]:

@@ -49,7 +49,7 @@ class ShardSource(ClipSource):
         fold: The fold to test on, the others being for training; ``None``: the splits are as they were prepared.
 
     Raises:
-        ValueError: If ``cache_gb`` is below 0.
+        ValueError: If ``cache_gb`` is below 0; when the index is read, if it is less than two shards.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class ShardSource(ClipSource):
             raise ValueError(f"cache_gb must be at least 0, got {cache_gb}")
         self.root = str(root)
         self.fold = fold
+        self._cache_gb = cache_gb
         self._index: ShardIndex | None = None
         self._remote: Remote | None = None
         self._files: ShardFiles
@@ -100,13 +101,17 @@ class ShardSource(ClipSource):
     def _fetched_index(self, remote: Remote) -> ShardIndex:
         try:
             try:
-                return ShardIndex(fetch_index(remote, self._cache))
+                index = ShardIndex(fetch_index(remote, self._cache))
             except ValueError:  # the copy may be damaged
-                return ShardIndex(fetch_index(remote, self._cache, anew=True))
+                index = ShardIndex(fetch_index(remote, self._cache, anew=True))
         except (OSError, ImportError, ValueError) as error:
             raise ValueError(
                 f"root must hold an index of shards that can be read, got {self.root} ({error})"
             ) from error
+        if 0 < self._cache_gb * 1e9 < (least := 2 * max(index.shard_bytes, default=0)):
+            rule = f"must be 0 or at least two shards, {least / 1e9:.2g}"
+            raise ValueError(f"cache_gb {rule}, lest each be fetched again and again, got {self._cache_gb:g}")
+        return index
 
     def clips(self) -> Iterator[Clip]:
         """List the clips, in the order of the source that they were made from.
