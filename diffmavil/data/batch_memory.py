@@ -9,9 +9,11 @@ so that a batch may be kept for as long as one likes: a worker that finds no pie
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from dataclasses import fields
+from functools import cache
 from math import prod
 from typing import Any, Final
 
@@ -22,6 +24,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from diffmavil.types import RawBatch
+
+_LOG: Final = logging.getLogger(__name__)
 
 _HEAD: Final = 64
 """Bytes before the data; more than the mark, so that the data are aligned."""
@@ -56,14 +60,31 @@ class Pool:
         piece = next((self._kept[k] for k in free if len(self._kept[k]) >= self._size), None)
         if piece is None:
             piece = torch.empty(self._size, dtype=torch.uint8)
-            if self._shared:
-                piece.share_memory_()  # type: ignore[no-untyped-call]
+            if self._shared and _can_share(piece):
                 if free:
                     self._kept[free[0]] = piece  # in the place of one that is too small
                 elif len(self._kept) < _MOST_KEPT:
                     self._kept.append(piece)
         piece[0] = 1
         return piece
+
+
+def _can_share(piece: Tensor) -> bool:
+    """Bring a piece into shared memory, if there is room; without, its batch goes through a pipe."""
+    try:
+        piece.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        _say_that_there_is_no_room()
+        return False
+    return True
+
+
+@cache
+def _say_that_there_is_no_room() -> None:
+    _LOG.warning(
+        "shared memory is full: batches come from this data worker through a pipe, which is slower; make /dev/shm "
+        "larger (docker run --shm-size), or data.num_workers or data.batch_size smaller"
+    )
 
 
 class Growing:
@@ -154,7 +175,9 @@ class Parcel:
     def __reduce__(self) -> tuple[Any, ...]:
         values = {field.name: getattr(self._batch, field.name) for field in fields(RawBatch)}
         for name, value in values.items():
-            if isinstance(value, Tensor) and name not in _LARGE:
+            if not isinstance(value, Tensor):
+                continue
+            if name not in _LARGE or not value.is_shared():  # type: ignore[no-untyped-call]
                 values[name] = value.numpy()  # a tensor would get shared memory of its own
         return _unpack, (values,)
 

@@ -134,6 +134,20 @@ def test_a_larger_piece_takes_the_place_of_a_free_one() -> None:
     assert sum(int(piece[0]) for piece in pool._kept) == 1, "the small one is given back"
 
 
+def test_without_room_for_shared_memory_batches_arrive_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: Tensor) -> Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm)")
+
+    monkeypatch.setattr(Tensor, "share_memory_", full)
+    pools = Pools(shared=True)
+    kept = [send(fill(pools.begin(len(SHAPES)), seed)) for seed in range(3)]
+    for seed, batch in enumerate(kept):
+        assert_holds(batch, seed)
+    assert caplog.text.count("shared memory is full") == 1, "once a process"
+
+
 def test_only_the_process_that_received_a_batch_gives_it_back() -> None:
     mark = torch.ones(1, dtype=torch.uint8)
     _release(mark, owner=-1)
