@@ -6,6 +6,7 @@ Heavy packages are imported by the command that needs them, so that the help and
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import traceback
 from argparse import ArgumentError
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         Exit code: 0 done, 1 a bug (with its traceback), 2 a mistake of the user or a training that diverged (one line),
-            130 interrupted.
+            130 interrupted, 143 terminated.
     """
     args = sys.argv[1:] if argv is None else argv
     debug = "--debug" in args
@@ -61,7 +62,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as stop:
-        # Lightning turns Ctrl-C into exit code 1.
+        # Lightning turns Ctrl-C into exit code 1, and SIGTERM into 0.
+        if type(stop).__name__ == "SIGTERMException":
+            print("diffmavil: terminated", file=sys.stderr)
+            return 128 + signal.SIGTERM
         return _interrupted() if isinstance(stop.__context__, KeyboardInterrupt) else int(stop.code or 0)
     except Exception as error:
         users = _is_for_the_user(error)
@@ -93,10 +97,11 @@ def _run(args: list[str]) -> None:
     elif command in OTHER:
         from jsonargparse import auto_cli
 
-        function = getattr(import_module(f"diffmavil.commands.{command}"), command)
+        module = import_module(f"diffmavil.commands.{command}")
+        words = find_configs(args[1:])
         auto_cli(
-            function,
-            args=find_configs(args[1:]),
+            getattr(module, command),
+            args=module.with_source(words) if command == "prepare" else words,
             as_positional=False,
             prog=f"diffmavil {command}",
             exit_on_error=False,
@@ -189,6 +194,8 @@ def _innermost(tree: str) -> str:
             value = value or re.sub(r"NestedArg\(.*?val='?(.*?)'?\)$", r"\1", match[1])
         elif match := re.match(r"Option '(.*)' is not accepted", text):
             reasons.append(f"unknown key {key}.{match[1]}")
+        elif "instantiatable class" in text:
+            reasons.append(f"{key} must be named as a class before its keys, such as --{key} FolderSource")
         elif match := re.match(r"Expected a dot import path string: (.*)", text):
             reasons.append(f"{key}: no class is named {match[1]}")
         elif match := re.match(r"(Expected .*)\. Got value: (.*)", text):

@@ -256,6 +256,27 @@ def test_a_value_error_of_a_library_is_a_bug(run: Run, monkeypatch: pytest.Monke
     assert run("synth")[0] == 1
 
 
+TERMINATE = """
+import os, signal
+from lightning.pytorch import Callback
+
+class Terminate(Callback):
+    def on_train_batch_end(self, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_terminated_training_did_not_end_well(
+    run: Run, tmp_path: Path, made_clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(made_clips / "clips", tmp_path / "clips")
+    (tmp_path / "terminate.py").write_text(TERMINATE)
+    monkeypatch.syspath_prepend(tmp_path)
+    more = ["--data.batch_size", "10", *SMALL, "--trainer.callbacks+=terminate.Terminate"]
+    code, _, err = run("fit", "--config", "mine.yaml", *more)
+    assert code == 143 and err.splitlines()[-1] == "diffmavil: terminated" and "Traceback" not in err, err
+
+
 def test_interruption_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(args: list[str]) -> list[str]:
         raise KeyboardInterrupt

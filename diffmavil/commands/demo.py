@@ -105,6 +105,7 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 7, s
             print(f"{clips} clips are there")
         else:
             made_by.unlink(missing_ok=True)
+            steps.manifest.unlink(missing_ok=True)
             synth(out=steps.manifest.parent, clips=clips, **size)
             made_by.write_text(recipe)
 

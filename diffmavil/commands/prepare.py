@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,6 +28,7 @@ from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.index import remove_index, write_index
 from diffmavil.data.shards.layout import FORMAT_VERSION, INDEX_FOLDER, SETTINGS_FILE, Stored, shard_name
 from diffmavil.data.shards.lock import locked
+from diffmavil.data.shards.source import ShardSource
 from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, read_sidecar, write_atomically
 from diffmavil.types import Modalities
 
@@ -54,7 +58,8 @@ def prepare(
     every clip that is left out, and why.
 
     Args:
-        source: Where the clips come from, such as FolderSource or ManifestSource.
+        source: Where the clips come from, such as FolderSource or ManifestSource. A folder, a manifest (.csv) or the
+            name of a class may also be the first word: prepare videos --out shards.
         out: Folder to write into; made if missing.
         modalities: What a clip must have and what is stored of it.
         stored: How sound and pictures are stored.
@@ -86,6 +91,8 @@ def prepare(
         raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
     if not set(retry or ()) <= set(REASONS):
         raise ValueError(f"retry must be some of {', '.join(REASONS)}, got {retry}")
+    if isinstance(source, ShardSource):
+        _require_stored(source.stored, stored)
     digest = hashlib.sha256()
     clips = ClipTable(_digested(source.clips(), digest), source.class_names())
     if not clips:
@@ -110,7 +117,10 @@ def prepare(
             shards = _Shards(out, clips, clips_per_shard, most_lost_in_a_row)
             count = workers or available_cores()
             try:
-                with start_workers(job, count=count, timeout_s=timeout_s, attempts=attempts) as processes:
+                with (
+                    _terminated_as_interrupted(),
+                    start_workers(job, count=count, timeout_s=timeout_s, attempts=attempts) as processes,
+                ):
                     shards.write(todo, processes)
             except KeyboardInterrupt:
                 print("\nstopped; finished shards are kept, and the same command goes on", file=sys.stderr)
@@ -120,8 +130,50 @@ def prepare(
         write_index(out / INDEX_FOLDER, sidecars, classes=clips.classes, settings=settings)
         report.write(out)
     if report.num_kept == 0:
-        raise ValueError(f"no clip of {len(clips)} passes: {report.lines()[1]}; see {out / 'rejected.csv'}")
+        raise ValueError(f"no clip of {len(clips)} passes: {report.lines()[1]} in {out}")
     print("\n".join(report.lines()))
+
+
+def with_source(words: list[str]) -> list[str]:
+    """A command line of which the first word may be the source itself, with that word as keys.
+
+    Args:
+        words: A folder of media files, a manifest (``.csv``), or the name of a class of sources; then keys.
+    """
+    if not words or words[0].startswith("-"):
+        return words
+    source, *keys = words
+    if Path(source).suffix.lower() == ".csv":
+        return ["--source", "ManifestSource", "--source.path", source, *keys]
+    if Path(source).is_dir() or os.sep in source:
+        return ["--source", "FolderSource", "--source.root", source, *keys]
+    return ["--source", source, *keys]
+
+
+def _require_stored(before: Stored, now: Stored) -> None:
+    """What is prepared from shards cannot be finer than they are.
+
+    Raises:
+        ValueError: If it should be.
+    """
+    if now.fps > before.fps:
+        raise ValueError(f"stored.fps must be at most that of the source's shards, {before.fps:g}, got {now.fps:g}")
+    if now.sample_rate_hz != before.sample_rate_hz:
+        rule = f"must be that of the source's shards, {before.sample_rate_hz}"
+        raise ValueError(f"stored.sample_rate_hz {rule}, got {now.sample_rate_hz}")
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send, end the work as Ctrl-C does: in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Shards:

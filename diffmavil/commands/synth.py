@@ -44,7 +44,7 @@ def synth(
         workers: Processes to work in; every core of this process when not given.
 
     Raises:
-        ValueError: If a number is outside its range.
+        ValueError: If a number is outside its range, or if there is a manifest already.
     """
     if clips < 1:
         raise ValueError(f"clips must be at least 1, got {clips}")
@@ -52,6 +52,8 @@ def synth(
         raise ValueError(f"seed must be at least 0, got {seed}")
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    if (manifest := out / "manifest.csv").exists():
+        raise ValueError(f"out must be a folder without a manifest.csv, which would be written over, got {out}")
     clip_format = ClipFormat(clip_s=clip_s, size_px=size_px, fps=fps, sample_rate_hz=sample_rate_hz)
     (out / "clips").mkdir(parents=True, exist_ok=True)
     make = partial(_make, out, seed, clip_format)
@@ -63,7 +65,7 @@ def synth(
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         with context.Pool(count) as pool:
             rows = list(tqdm(pool.imap(make, range(clips), chunksize=4), total=clips, desc="synth", unit="clip"))
-    with (out / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+    with manifest.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)

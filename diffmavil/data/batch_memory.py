@@ -15,6 +15,7 @@ import weakref
 from dataclasses import fields
 from functools import cache
 from math import prod
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,9 @@ _HEAD: Final = 64
 _MOST_KEPT: Final = 4
 """Pieces of shared memory that a process keeps: its batches that wait, the one at work and one more."""
 
+_MARGIN: Final = 1.1
+"""How much room is made for parts to come, in mean sizes of those that are there."""
+
 _LARGE: Final = ("waveform", "frames")
 """Fields of a batch that are in such memory."""
 
@@ -49,11 +53,11 @@ class Pool:
         self._kept: list[Tensor] = []
         self._size = _HEAD
 
-    def take(self, size: int = 0) -> UInt8[Tensor, " n"]:
-        """A piece, marked as in use.
+    def take(self, size: int) -> UInt8[Tensor, " n"]:
+        """A piece, marked as in use, of at least as many bytes as were ever asked for.
 
         Args:
-            size: Its least number of bytes, if more than was ever asked for.
+            size: How many are asked for now.
         """
         self._size = max(self._size, size)
         free = [k for k, piece in enumerate(self._kept) if not piece[0]]
@@ -74,6 +78,8 @@ def _can_share(piece: Tensor) -> bool:
     try:
         piece.share_memory_()  # type: ignore[no-untyped-call]
     except RuntimeError:
+        for left in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # torch leaves the name of what it could not have
+            left.unlink(missing_ok=True)
         _say_that_there_is_no_room()
         return False
     return True
@@ -100,8 +106,8 @@ class Growing:
 
     def __init__(self, pool: Pool, parts: int) -> None:
         self._pool, self._parts = pool, parts
-        self._piece = pool.take()
-        self.end = _HEAD
+        self._piece: Tensor | None = None
+        self._count, self.end = 0, _HEAD
 
     def append(self, *shape: int, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
         """Room for another part, to be filled before the next one is asked for.
@@ -112,16 +118,20 @@ class Growing:
         """
         size = prod(shape) * np.dtype(dtype).itemsize
         begin, self.end = self.end, self.end + size
-        if self.end > len(self._piece):
-            small = self._piece
-            self._piece = self._pool.take(max(self.end, _HEAD + self._parts * size, len(small) * 5 // 4))
-            self._piece[_HEAD:begin] = small[_HEAD:begin]
-            small[0] = 0
+        self._count += 1
+        if self._piece is None or self.end > len(self._piece):
+            # the first few say little about all, and more may come than were expected
+            left = max(min(self._parts - self._count, 3 * self._count), self._count // 8)
+            small, mean = self._piece, (self.end - _HEAD) / self._count
+            self._piece = self._pool.take(self.end + int(_MARGIN * mean * left))
+            if small is not None:
+                self._piece[_HEAD:begin] = small[_HEAD:begin]
+                small[0] = 0
         return self._piece.numpy()[begin : self.end].view(dtype).reshape(shape)
 
     def bytes(self) -> UInt8[Tensor, " n"]:
         """All parts, end to end."""
-        return self._piece[_HEAD : self.end]
+        return torch.empty(0, dtype=torch.uint8) if self._piece is None else self._piece[_HEAD : self.end]
 
 
 class BatchMemory:
@@ -193,12 +203,12 @@ def _unpack(values: dict[str, Any]) -> RawBatch:
 
 def _lent(tensor: Tensor) -> Tensor:
     """The same memory as a tensor whose end takes the mark from it."""
-    mark = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage(), 0, (1,), (1,))
+    mark = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage(), 0, (1,), (1,)).numpy()
     array = tensor.numpy()
     weakref.finalize(array, _release, mark, os.getpid()).atexit = False
     return torch.from_numpy(array)  # and all that is made of it keep the array
 
 
-def _release(mark: Tensor, owner: int) -> None:
+def _release(mark: npt.NDArray[np.uint8], owner: int) -> None:
     if os.getpid() == owner:  # a process that was forked off has the array too, and may drop it earlier
-        mark.zero_()
+        mark[0] = 0

@@ -17,7 +17,16 @@ from torch.utils.data import Dataset, get_worker_info
 from diffmavil.data.batch_memory import BatchMemory, Parcel, Pools
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip
-from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE, NO_AUDIO, NO_VIDEO, TIMED_OUT, TOO_SHORT, MediaError
+from diffmavil.data.errors import (
+    CANNOT_DECODE,
+    CANNOT_OPEN,
+    MISSING_FILE,
+    NO_AUDIO,
+    NO_VIDEO,
+    TIMED_OUT,
+    TOO_SHORT,
+    MediaError,
+)
 from diffmavil.data.media import Media
 from diffmavil.data.order import Positions
 from diffmavil.data.transforms import AudioTransform, Crop
@@ -86,7 +95,7 @@ class Items:
 
 
 class ClipDataset(Dataset[Item]):
-    """Windows of clips. All that is random follows from the request and the seed.
+    """Windows of clips, read by batches. All that is random follows from the request and the seed.
 
     A window is ``clip_s`` of sound, and ``num_frames / fps`` of pictures inside it: at random in training,
     centred in evaluation, or several spread evenly over a longer clip. A clip that is shorter is read whole, and
@@ -260,15 +269,20 @@ class ClipDataset(Dataset[Item]):
             raise ValueError(f"fps must be at most that of the prepared pictures, {media.max_fps:g}, got {self.fps:g}")
         times_s = [start_s + k / self.fps for k in range(self.num_frames)]
         times_s = [time_s for time_s in times_s if time_s < end_s]
-        for k, picture in enumerate(media.frames(times_s, self.short_side)):
+        taken, shape = 0, None
+        for taken, picture in enumerate(media.frames(times_s, self.short_side), 1):
             if sample.frames is None:
+                shape = picture.shape
                 crop = self.crop(*picture.shape[:2])
                 rows, columns = slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width)
                 sample.frames = memory.frames.append(self.num_frames, crop.height, crop.width, 3)
                 sample.flipped, sample.num_frames = crop.flipped, len(times_s)
-            sample.frames[k] = picture[rows, columns]
-        assert sample.frames is not None, media.path
-        sample.frames[len(times_s) :] = sample.frames[len(times_s) - 1]
+            if taken > len(times_s) or picture.shape != shape:
+                break
+            sample.frames[taken - 1] = picture[rows, columns]
+        if sample.frames is None or taken != len(times_s) or picture.shape != shape:
+            raise MediaError(media.path, CANNOT_DECODE, f"no {len(times_s)} pictures of one size")
+        sample.frames[taken:] = sample.frames[taken - 1]
 
     def collate(self, read: Items) -> RawBatch | Parcel:
         """Put a batch together; where there are no samples, the streams have no rows.

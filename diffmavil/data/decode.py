@@ -69,12 +69,14 @@ class MediaFile(Media):
             raise ValueError(f"timeout_s must be positive, got {timeout_s}")
         self.path = os.fspath(path)
         self._to_rgb = VideoReformatter()
+        self._asked = 0  # how often something was asked for
         self._file = Container(self.path, timeout_s)
         self.info = self._file.info
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._asked += 1
         self._file.close()
 
     def audio(self, start_s: float, duration_s: float, sample_rate_hz: int) -> npt.NDArray[np.int16]:
@@ -95,6 +97,7 @@ class MediaFile(Media):
         span_s = self.info.audio_s
         if span_s is None:
             raise MediaError(self.path, NO_AUDIO)
+        self._asked += 1
         first, count = round(start_s * sample_rate_hz), round(duration_s * sample_rate_hz)
         with self._file.errors():
             for back_s in _STEPS_BACK_S:
@@ -140,9 +143,12 @@ class MediaFile(Media):
 
         Raises:
             MediaError: If there is no video track, or fewer pictures than the file states.
+            RuntimeError: If something else was asked of the file, or it was closed, before all pictures were taken.
         """
         if self.info.video_s is None:
             raise MediaError(self.path, NO_VIDEO)
+        self._asked += 1
+        mine = self._asked
         first: npt.NDArray[np.uint8] | None = None
         with self._file.errors():
             for back_s in _STEPS_BACK_S:
@@ -151,6 +157,8 @@ class MediaFile(Media):
                     if picture.shape != first.shape:
                         raise MediaError(self.path, CANNOT_DECODE, "the picture changes its size")
                     yield picture
+                    if self._asked != mine:  # FFmpeg would go on somewhere else, or in memory that is gone
+                        raise RuntimeError(f"{self.path}: all pictures must be taken before anything else is asked for")
                 if first is not None:
                     return
 

@@ -83,7 +83,8 @@ class Media(ABC):
 
         Returns:
             RGB pictures, upright, one for each instant, all of one shape (H, W, 3). They may be decoded as they are
-            taken, so that no more than one is held in memory, and two may be the same object.
+            taken, so that no more than one is held in memory; take all before anything else is asked of the file. Two
+            may be the same object.
 
         Raises:
             MediaError: If that cannot be had; perhaps not before the first picture is taken.

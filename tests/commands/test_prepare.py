@@ -120,7 +120,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("at_work", [False, True])
-def test_ctrl_c_in_a_terminal_reaches_every_process_and_one_answers(at_work: bool, tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_reaches_every_process_and_one_answers_and_so_does_a_scheduler(
+    by: signal.Signals, at_work: bool, tmp_path: Path, run: Run
+) -> None:
     for name in ("a", "b"):
         write_clip(tmp_path / f"{name}.mp4")
     (tmp_path / "m.csv").write_text("path,label\na.mp4,x\nb.mp4,x\n")
@@ -131,7 +134,10 @@ def test_ctrl_c_in_a_terminal_reaches_every_process_and_one_answers(at_work: boo
     while at_work and not list(out.glob("sidecars/*.json")):
         time.sleep(0.01)
     time.sleep(0.5)  # or else its workers are being started: what they are forked from takes seconds to import
-    os.killpg(process.pid, signal.SIGINT)
+    if by == signal.SIGINT:
+        os.killpg(process.pid, by)
+    else:
+        process.terminate()
     text, error = process.communicate(timeout=60)
     assert (process.returncode, text) == (130, "")
     assert [line for line in re.split(r"[\r\n]+", error) if line and not line.startswith("prepare: ")] == [
@@ -246,11 +252,46 @@ def test_what_a_user_gets_wrong_is_one_line(mixed: Path, tmp_path: Path, run: Ru
     (tmp_path / "out" / "prepare.json").write_text(settings)
     args[6] = str(source)
     assert "out must be a new or empty folder" in run(*args)[2]
+    again = f"prepare --source ShardSource --source.root {tmp_path / 'out'} --out {tmp_path / 'finer'}".split()
+    for more, said in (
+        (["--stored.fps", "8"], "stored.fps must be at most that of the source's shards, 4, got 8"),
+        (
+            ["--stored.sample_rate_hz", "8000"],
+            "stored.sample_rate_hz must be that of the source's shards, 16000, got 8000",
+        ),
+    ):
+        assert run(*again, *more) == (2, "", f"diffmavil: error: {said}\n")
+    abstract = run("prepare", "--source.root", "x", "--out", str(tmp_path / "finer"))[2]
+    assert (
+        abstract == "diffmavil: error: source must be named as a class before its keys, such as --source FolderSource\n"
+    )
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.mp4").write_text("no film")
     code, text, error = run(*f"prepare --source FolderSource --source.root none --out {tmp_path / 'out3'}".split())
     last = error.splitlines()[-1]
     assert code == 2 and "no clip of 1 passes: rejected 1: 1 not a media file" in last and text == ""
+
+
+def test_the_source_may_come_first(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "films").mkdir(exist_ok=True)
+        write_clip(tmp_path / "films" / f"{name}.mp4")
+    (tmp_path / "clips.csv").write_text("path\nfilms/a.mp4\nfilms/b.mp4\n")
+    audio = ["./films/", "--modalities=audio"]
+    for k, words in enumerate((["films"], ["clips.csv"], ["FolderSource", "--source.root", "films"], audio)):
+        code, text, error = run("prepare", *words, "--out", f"out{k}", "--workers", "1")
+        assert code == 0 and "kept 2 of 2 clips" in text, error
+        with tarfile.open(f"out{k}/shard-000000.tar") as tar:
+            names = tar.getnames()
+        assert sum(name.endswith(".flac") for name in names) == 2
+        assert any(name.endswith(".jpg") for name in names) == (words is not audio)
+    assert run("prepare", "filmz", "--out", "o") == (2, "", "diffmavil: error: source: no class is named filmz\n")
+    assert run("prepare", "no/films", "--out", "o") == (
+        2,
+        "",
+        "diffmavil: error: root must be a folder, got no/films\n",
+    )
 
 
 class Listed(ClipSource):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 from multiprocessing.reduction import ForkingPickler
 
@@ -121,7 +122,7 @@ def test_a_process_keeps_little_more_than_what_is_under_way() -> None:
     assert len({id(piece) for piece in taken}) == 9 and all(piece.is_shared() for piece in taken)
     for piece in taken:
         piece[0] = 0
-    again = [pool.take() for _ in range(9)]
+    again = [pool.take(100) for _ in range(9)]
     assert len({id(piece) for piece in taken} & {id(piece) for piece in again}) == 4
 
 
@@ -132,6 +133,42 @@ def test_a_larger_piece_takes_the_place_of_a_free_one() -> None:
     growing.append(10_000)
     assert len(pool._kept) <= 2 and max(map(len, pool._kept)) >= 10_010
     assert sum(int(piece[0]) for piece in pool._kept) == 1, "the small one is given back"
+
+
+def test_pieces_are_little_larger_than_the_largest_batch() -> None:
+    """Clips of random sizes, as random crops are."""
+    random, pools, largest = np.random.default_rng(0), Pools(shared=True), 0
+    for _ in range(500):
+        memory = pools.begin(16)
+        for size in random.integers(100, 1000, 16):
+            memory.frames.append(int(size))
+        largest = max(largest, memory.frames.end)
+        del memory
+        for piece in pools._frames._kept:
+            piece[0] = 0
+    sizes = [len(piece) for piece in pools._frames._kept]
+    assert largest <= max(sizes) < 1.25 * largest and len(sizes) <= 2
+
+
+def test_a_stream_that_is_not_wanted_takes_no_memory() -> None:
+    pools = Pools(shared=True)
+    for _ in range(9):
+        memory = pools.begin(2)
+        memory.waveform.append(100, dtype=np.int16)[...] = 1
+        batch = send(RawBatch(index=torch.tensor([0]), waveform=memory.waveform.bytes().view(torch.int16)[None]))
+        assert batch.waveform is not None and batch.waveform.tolist() == [[1] * 100]
+        del batch
+    assert not pools._frames._kept and len(pools._waveform._kept) == 1
+
+
+def test_a_batch_may_end_in_another_mode_than_it_began_in(capsys: pytest.CaptureFixture[str]) -> None:
+    pools = Pools(shared=True)
+    for _ in range(9):
+        with torch.inference_mode():
+            batch = send(fill(pools.begin(7), 1))
+        assert_holds(batch, 1)
+        del batch
+    assert len(pools._frames._kept) <= 2 and capsys.readouterr().err == ""
 
 
 def test_without_room_for_shared_memory_batches_arrive_all_the_same(
@@ -149,6 +186,8 @@ def test_without_room_for_shared_memory_batches_arrive_all_the_same(
 
 
 def test_only_the_process_that_received_a_batch_gives_it_back() -> None:
-    mark = torch.ones(1, dtype=torch.uint8)
+    mark = np.ones(1, np.uint8)
     _release(mark, owner=-1)
-    assert mark.item() == 1
+    assert mark[0] == 1
+    _release(mark, owner=os.getpid())
+    assert mark[0] == 0

@@ -6,6 +6,7 @@ import csv
 import errno
 import logging
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,23 @@ def test_workers_change_nothing(clips: list[Clip], epoch: int) -> None:
     for one, two in zip(*batches, strict=True):
         assert torch.equal(one.index, two.index) and torch.equal(one.waveform, two.waveform)
         assert torch.equal(one.frames, two.frames)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_use_their_shared_memory_again(clips: list[Clip]) -> None:
+    data = ClipDataModule(source=ListSource(clips), **SMALL | {"batch_size": 2, "num_workers": 2})
+    data.setup()
+    files = set()
+    for batch in data.eval_dataloader([k % len(clips) for k in range(60)]):
+        for tensor in (batch.waveform, batch.frames):
+            (place,) = (
+                line.split()
+                for line in Path("/proc/self/maps").read_text().splitlines()
+                if (span := [int(end, 16) for end in line.split()[0].split("-")])[0] <= tensor.data_ptr() < span[1]
+            )
+            assert place[5].startswith("/dev/shm/torch_"), place
+            files.add(place[4])
+    assert len(files) <= 16, "of 60: four a worker and stream"
 
 
 @pytest.mark.slow

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from media import counter_frame, counter_of, tone, write_clip, write_media
@@ -17,6 +18,7 @@ from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.dataset import ClipDataset, Request, Sample
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.errors import MediaError
+from diffmavil.data.media import Media, MediaInfo
 from diffmavil.data.transforms import AudioTransform, Crop, centre_crop, random_crop
 from diffmavil.types import Modalities, RawBatch
 
@@ -204,6 +206,44 @@ def test_nothing_but_broken_clips_is_an_empty_batch(folder: Path) -> None:
         assert batch.waveform is not None and batch.waveform.shape == (0, data.audio.num_samples)
         assert batch.frames is not None and len(batch.frames) == 0 and batch.frame_sizes == []
     assert len(batch_of(data, []).index) == 0
+
+
+class Drawn(Media):
+    """Half a second of sound, and pictures of which some may be missing, too many, or of another size."""
+
+    path = "drawn"
+    info = MediaInfo(0.5, (0.0, 0.5), (0.0, 0.5))
+
+    def __init__(self, sizes: list[int] | Exception) -> None:
+        self.sizes = sizes
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def audio(self, start_s: float, duration_s: float, sample_rate_hz: int) -> npt.NDArray[np.int16]:
+        return np.full(8000, 7, np.int16)
+
+    def frames(self, times_s: Sequence[float], short_side: int | None = None) -> Iterator[npt.NDArray[np.uint8]]:
+        if isinstance(self.sizes, Exception):
+            yield from (np.full((32, 32, 3), k, np.uint8) for k in range(2))
+            raise self.sizes
+        yield from (np.full((32, width, 3), k, np.uint8) for k, width in enumerate(self.sizes, 1))
+
+
+@pytest.mark.parametrize(
+    "bad", [[], [32], [32] * 2, [32] * 4, [32, 32, 40], OSError("gone"), MediaError("drawn", "timed out")], ids=str
+)
+@pytest.mark.parametrize("windows", [1, 3])
+def test_what_was_read_of_a_clip_that_fails_is_not_in_the_batch(bad: list[int] | Exception, windows: int) -> None:
+    clips = [Clip(name) for name in ("good", "bad", "good", "bad", "bad", "good")]
+    data = dataset(clips, clip_s=0.5, num_frames=3, fps=6.0, windows=windows)
+    data.open = lambda clip: Drawn([32] * 3 if clip.path == "good" else bad)
+    batch = batch_of(data, [Request(0, k) for k in range(6)])
+    assert batch.index.tolist() == [0, 2, 5] and [skip.index for skip in batch.skips] == [1, 3, 4]
+    assert batch.waveform is not None and batch.frames is not None and batch.frame_sizes == [(32, 32)] * 3
+    assert (batch.waveform[:, :8000] == 7).all() and (batch.waveform[:, 8000:] == 0).all() and len(batch.waveform) == 3
+    shown = batch.frames.view(3, 3, 32, 32, 3)
+    assert all((shown[:, k] == k + 1).all() for k in range(3))
 
 
 def test_training_puts_another_clip_in_place_of_a_broken_one(folder: Path) -> None:

@@ -320,6 +320,24 @@ def test_a_picture_that_changes_its_size(tmp_path: Path) -> None:
             frames_of(media, [0.9, 1.5])
 
 
+def test_pictures_are_taken_before_anything_else_is_asked_for(folder: Path) -> None:
+    path = folder / "front.mp4"
+    with MediaFile(path) as media:
+        half = iter(media.frames([0.1, 0.5, 0.9]))
+        assert counter_of(next(half)) == 1
+        media.audio(0.0, 0.5, 16000)
+        with pytest.raises(RuntimeError, match="all pictures must be taken before anything else is asked for"):
+            next(half)
+        half, other = media.frames([0.1, 0.5, 0.9]), media.frames([0.2, 0.3])
+        assert counter_of(next(half)) == 1 and [counter_of(picture) for picture in other] == [2, 3]
+        with pytest.raises(RuntimeError, match="all pictures must be taken"):
+            next(half)
+        half = media.frames([0.1, 0.5, 0.9])
+        next(half)
+    with pytest.raises(RuntimeError, match="all pictures must be taken"):
+        next(half)
+
+
 def test_what_lies_before_the_break_can_be_read(folder: Path) -> None:
     path, _ = broken(folder)["truncated_front.mp4"]
     assert [counter_of(f) for f in decode_frames(path, [0.05, 0.95])] == [0, 9]

@@ -85,6 +85,15 @@ def test_a_clip_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
     assert all(more[path] == digest for path, digest in few.items() if path != "manifest.csv")
 
 
+def test_a_manifest_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("mine")
+    with pytest.raises(
+        ValueError, match="out must be a folder without a manifest.csv, which would be written over, got"
+    ):
+        synth(out=tmp_path, clips=2, clip_s=1.0, size_px=32, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
+
+
 def test_manifest_lists_balanced_kinds_and_splits(tmp_path: Path) -> None:
     synth(out=tmp_path, clips=20, seed=0, clip_s=1.0, size_px=32, workers=1)
     with (tmp_path / "manifest.csv").open(newline="") as file:

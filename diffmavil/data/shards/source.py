@@ -27,7 +27,15 @@ from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, MISSING_FILE, NO_A
 from diffmavil.data.media import TIMEOUT_S, Media, MediaInfo, Span
 from diffmavil.data.shards.files import LocalFiles, Shard, ShardFiles, TimeLimit
 from diffmavil.data.shards.index import ShardIndex
-from diffmavil.data.shards.layout import INDEX_FOLDER, Extent, clip_key, extents, shard_name
+from diffmavil.data.shards.layout import (
+    INDEX_FOLDER,
+    SETTINGS_FILE,
+    Extent,
+    Stored,
+    clip_key,
+    extents,
+    shard_name,
+)
 from diffmavil.data.shards.remote import CachedFiles, Remote, RemoteFiles, cache_folder, fetch_index
 
 _ROUNDING_S = 1e-3
@@ -93,9 +101,18 @@ class ShardSource(ClipSource):
             self._index = self._read_index() if self._remote is None else self._fetched_index(self._remote)
         return self._index
 
+    @property
+    def stored(self) -> Stored:
+        """How sound and pictures are stored.
+
+        Raises:
+            ValueError: If the folder has no index that can be read.
+        """
+        return Stored(**self.index.settings["stored"])
+
     def _read_index(self) -> ShardIndex:
-        if not Path(self.root).is_dir():
-            raise ValueError(f"root must be a folder of shards, got {self.root}")
+        if not any(Path(self.root, name).exists() for name in (SETTINGS_FILE, INDEX_FOLDER)):
+            raise ValueError(f"root must be a folder that `diffmavil prepare` wrote, got {self.root}")
         return ShardIndex(Path(self.root) / INDEX_FOLDER)
 
     def _fetched_index(self, remote: Remote) -> ShardIndex:
@@ -108,8 +125,8 @@ class ShardSource(ClipSource):
             raise ValueError(
                 f"root must hold an index of shards that can be read, got {self.root} ({error})"
             ) from error
-        if 0 < self._cache_gb * 1e9 < (least := 2 * max(index.shard_bytes, default=0)):
-            rule = f"must be 0 or at least two shards, {least / 1e9:.2g}"
+        if 0 < self._cache_gb * 1e9 < (least := sum(sorted(index.shard_bytes)[-2:])):
+            rule = f"must be 0 or at least the two largest shards, {least / 1e9:.2g}"
             raise ValueError(f"cache_gb {rule}, lest each be fetched again and again, got {self._cache_gb:g}")
         return index
 

@@ -264,8 +264,9 @@ def test_a_source_travels_to_other_processes(shards: Path) -> None:
 
 
 def test_folders_that_are_no_shards(tmp_path: Path, shards: Path) -> None:
-    with pytest.raises(ValueError, match="root must be a folder of shards, got .*nowhere"):
+    with pytest.raises(ValueError, match="root must be a folder that `diffmavil prepare` wrote, got .*nowhere"):
         ShardSource(root=tmp_path / "nowhere").clips()
+    (tmp_path / "prepare.json").write_text("{}")
     with pytest.raises(ValueError, match="the same `diffmavil prepare` goes on"):
         ShardSource(root=tmp_path).clips()
     index = tmp_path / "index"
