@@ -16,7 +16,7 @@ from media import counter_frame, write_clip, write_media
 from small import learner
 
 from diffmavil import cli
-from diffmavil.models.pretrained import mark_checkpoint
+from diffmavil.models.checkpoints import mark_checkpoint
 
 FINE = """
 trainer: {accelerator: cpu, max_epochs: 1, logger: false, enable_progress_bar: false, enable_model_summary: false}

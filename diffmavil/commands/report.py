@@ -16,7 +16,7 @@ from diffmavil.commands.report_page import Section, page
 from diffmavil.commands.report_results import Result, results_table
 from diffmavil.commands.report_run import CONFIG, about_files, about_run, checkpoint_of, read_config
 from diffmavil.data import ClipDataModule
-from diffmavil.models.pretrained import check_shapes, read_checkpoint, weights_of
+from diffmavil.models.checkpoints import check_shapes, read_checkpoint, weights_of
 from diffmavil.modules import PretrainModule
 
 __all__ = ["Result", "report", "write_report"]

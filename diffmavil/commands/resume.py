@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from diffmavil.models.pretrained import read_checkpoint
+from diffmavil.models.checkpoints import read_checkpoint
 
 LOGS = "lightning_logs"
 """Lightning's name for the folder of a trainer's runs."""

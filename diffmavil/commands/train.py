@@ -24,7 +24,7 @@ from diffmavil.commands.cores import leave_cores
 from diffmavil.commands.launcher import end_with_launcher
 from diffmavil.commands.resume import newest_checkpoint, run_of
 from diffmavil.data import ClipDataModule
-from diffmavil.models.pretrained import CheckpointError, check_shapes, read_checkpoint, weights_of
+from diffmavil.models.checkpoints import CheckpointError, check_shapes, read_checkpoint, weights_of
 from diffmavil.modules.base import TrainedModule
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from diffmavil import __version__, keys
-from diffmavil.models.pretrained import MARK, check_mark, check_shapes, mark_checkpoint, weights_of
+from diffmavil.models.checkpoints import MARK, check_mark, check_shapes, mark_checkpoint, weights_of
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.modules.full_epoch import begin_next_epoch

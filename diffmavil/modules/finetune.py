@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePre
 from diffmavil import keys
 from diffmavil.flops import classifier_flops
 from diffmavil.models import Classifier, MAViL
-from diffmavil.models.pretrained import MARK, CheckpointError, load_learner
+from diffmavil.models.checkpoints import MARK, CheckpointError, load_learner
 from diffmavil.modules.base import TrainedModule
 from diffmavil.nn.augment import Mixup, SpecAugment
 from diffmavil.ops.windows import first_windows, mean_of_windows

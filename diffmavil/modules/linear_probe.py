@@ -15,7 +15,7 @@ from torch import Tensor
 from diffmavil import keys
 from diffmavil.data import ClipDataModule
 from diffmavil.models import MAViL
-from diffmavil.models.pretrained import load_learner
+from diffmavil.models.checkpoints import load_learner
 from diffmavil.nn.encoder import Encoder
 from diffmavil.ops.windows import first_windows, mean_of_windows
 from diffmavil.probing import linear_probe

@@ -12,7 +12,8 @@ from diffmavil import keys
 from diffmavil.flops import learner_flops
 from diffmavil.losses import info_nce, reconstruction_loss
 from diffmavil.models import MAViL
-from diffmavil.models.pretrained import MARK, load_vit
+from diffmavil.models.checkpoints import MARK
+from diffmavil.models.vit_weights import load_vit
 from diffmavil.modules.base import TrainedModule
 from diffmavil.ops.patches import masked_mean
 from diffmavil.ops.windows import first_windows, mean_of_windows

@@ -20,7 +20,7 @@ import yaml
 from ranks import environment, free_port
 from small import learner
 
-from diffmavil.models.pretrained import load_learner
+from diffmavil.models.checkpoints import load_learner
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 

@@ -15,7 +15,7 @@ from small import learner
 from torch import Tensor
 
 from diffmavil import keys
-from diffmavil.models.pretrained import CheckpointError, load_learner
+from diffmavil.models.checkpoints import CheckpointError, load_learner
 
 pytestmark = [
     pytest.mark.ddp,

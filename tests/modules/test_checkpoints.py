@@ -13,7 +13,7 @@ from small import learner, made_data, trainer
 
 from diffmavil.callbacks import MaskRatioCurriculum, PredictionWriter
 from diffmavil.data import Clip, ClipSource, FolderSource
-from diffmavil.models.pretrained import CheckpointError
+from diffmavil.models.checkpoints import CheckpointError
 from diffmavil.modules import FineTuneModule, PretrainModule
 from diffmavil.schedules import Schedule
 

@@ -11,7 +11,7 @@ from small import batch, learner, made_data, trainer
 from torch.nn.functional import softplus
 
 from diffmavil.data import ManifestSource
-from diffmavil.models.pretrained import mark_checkpoint
+from diffmavil.models.checkpoints import mark_checkpoint
 from diffmavil.modules import FineTuneModule
 
 

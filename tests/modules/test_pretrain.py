@@ -12,7 +12,7 @@ from small import AUDIO_SIZE, VIDEO_SIZE, batch, learner, made_data, trainer
 
 from diffmavil import keys
 from diffmavil.losses import info_nce, reconstruction_loss
-from diffmavil.models.pretrained import CheckpointError, load_learner
+from diffmavil.models.checkpoints import CheckpointError, load_learner
 from diffmavil.modules import PretrainModule
 
 

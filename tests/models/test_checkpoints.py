@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 from small import learner
 
-from diffmavil.models.pretrained import (
+from diffmavil.models.checkpoints import (
     CheckpointError,
     load_learner,
-    load_vit,
     mark_checkpoint,
     read_checkpoint,
 )
+from diffmavil.models.vit_weights import load_vit
 from diffmavil.nn import Encoder
 from diffmavil.nn.encoder import Patches
 from diffmavil.ops.patches import patchify
