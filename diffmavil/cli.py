@@ -11,7 +11,7 @@ import sys
 import traceback
 from argparse import ArgumentError
 from importlib import import_module
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 from diffmavil import __version__
 from diffmavil.commands.configs import find_configs, packaged_configs
@@ -101,7 +101,7 @@ def _run(args: list[str]) -> None:
         words = find_configs(args[1:])
         auto_cli(
             getattr(module, command),
-            args=module.with_source(words) if command == "prepare" else words,
+            args=_with_first_word(module, words),
             as_positional=False,
             prog=f"diffmavil {command}",
             exit_on_error=False,
@@ -109,6 +109,12 @@ def _run(args: list[str]) -> None:
         )
     else:
         raise ArgumentError(None, f"command must be one of {', '.join(TRAINING | OWN_PARSER | OTHER)}, got {command}")
+
+
+def _with_first_word(module: ModuleType, words: list[str]) -> list[str]:
+    """The command line with what its first word stands for, of a command that lets it stand for something."""
+    named = getattr(module, "with_source", None) or getattr(module, "with_run", None)
+    return named(words) if named is not None else words
 
 
 def _help() -> str:
@@ -122,6 +128,8 @@ def _help() -> str:
             "",
             "  --config CONFIG     a YAML file, or the name of a packaged one:",
             *(f"                      {name}" for name in packaged_configs()),
+            "  --run FOLDER        fit, validate, test, predict with a run's checkpoint, and without --config with its",
+            "                      config; the run's own folder, or the one that it was told to write to",
             "  --KEY VALUE         overrides a key of the config, e.g. --trainer.max_epochs 5",
             "  --print_config      print the config that the command line amounts to, and stop",
             "  --debug             show the traceback of an error",

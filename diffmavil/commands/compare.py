@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 from diffmavil.commands.configs import find_config
 from diffmavil.commands.plan import mean_flops, plan, planning_parser
 from diffmavil.flops import TRAINING_FACTOR
+from diffmavil.run_folder import COMPUTE, find_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,24 +81,20 @@ def measured(folder: Path) -> Cost:
     """Cost of a clip in a run, from its ``compute.json``.
 
     Args:
-        folder: Folder of the run, or the one that it was told to write to (of several versions the last).
+        folder: Folder of the run, or the one that it was told to write to (the newest run in it).
 
     Raises:
-        ValueError: If there is none, or no step was counted.
+        RunFolderError: If there is no run.
+        ValueError: If it has no such file, or no step was counted.
     """
-    found = (
-        [folder / "compute.json"]
-        if (folder / "compute.json").is_file()
-        else sorted(folder.glob("**/compute.json"), key=lambda path: path.stat().st_mtime)
-    )
-    if not found:
-        raise ValueError(
-            f"a run must hold compute.json (the callback ComputeAccounting writes it), found none in {folder}"
-        )
-    compute: dict[str, Any] = json.loads(found[-1].read_text())
+    path = find_run(folder) / COMPUTE
+    if not path.is_file():
+        rule = f"must hold {COMPUTE} (the callback ComputeAccounting writes it)"
+        raise ValueError(f"a run {rule}, found none in {folder}")
+    compute: dict[str, Any] = json.loads(path.read_text())
     clips = compute["clips"]
     if not clips:
-        raise ValueError(f"a run must have trained on a clip to be compared, got none in {found[-1]}")
+        raise ValueError(f"a run must have trained on a clip to be compared, got none in {path}")
     flops: dict[str, float] = {}
     for epoch in compute["epochs"]:
         for part, value in epoch["flops"].items():

@@ -14,10 +14,13 @@ from diffmavil.commands.report_charts import about_curves, read_curves
 from diffmavil.commands.report_clips import about_clips
 from diffmavil.commands.report_page import Section, page
 from diffmavil.commands.report_results import Result, results_table
-from diffmavil.commands.report_run import CONFIG, about_files, about_run, checkpoint_of, read_config
+from diffmavil.commands.report_run import about_files, about_run, read_config
 from diffmavil.data import ClipDataModule
 from diffmavil.models.checkpoints import check_shapes, read_checkpoint, weights_of
+from diffmavil.models.origin import origin_of
 from diffmavil.modules import PretrainModule
+from diffmavil.modules.window_note import note_other_window
+from diffmavil.run_folder import CONFIG, RunFolderError, checkpoint_of, find_run
 
 __all__ = ["Result", "report", "write_report"]
 
@@ -28,19 +31,25 @@ def report(*, run: Path, out: Path | None = None, clips: int = 4) -> None:
     Call it from where the run was started, so that relative paths in its config hold.
 
     Args:
-        run: Folder of the run, with config.yaml and checkpoints in it.
+        run: Folder of the run, or the one that it was told to write to (the newest run in it).
         out: File to write; report.html in the run's folder when not given.
         clips: Number of held-out clips to reconstruct, 0 or more.
 
     Raises:
-        FileNotFoundError: If the folder has no config or no checkpoint.
+        RunFolderError: If there is no run, or if it has no config or no checkpoint.
         ValueError: If the run is no pretraining, or its checkpoint does not fit its config.
     """
+    run = find_run(run)
     module, data = _rebuild(run)
     out = out or run / "report.html"
     command = f"diffmavil fit --config {shlex.quote(str(run / CONFIG))}"
     write_report(run=run, data=data, module=module, results=[], commands=[command], out=out, clips=clips)
     print(f"report in {out}")
+
+
+def with_run(words: list[str]) -> list[str]:
+    """A command line of which the first word may be the run itself, with that word as a key."""
+    return ["--run", *words] if words and not words[0].startswith("-") else words
 
 
 def write_report(
@@ -91,10 +100,9 @@ def write_report(
 def _rebuild(run: Path) -> tuple[PretrainModule, ClipDataModule]:
     """Module and data of a run, with the weights and the mask ratios that it ended with."""
     if not (run / CONFIG).is_file():
-        raise FileNotFoundError(f"run must be the folder of a run, with {CONFIG} in it, got {run}")
+        raise RunFolderError(f"run must be the folder of a run, with {CONFIG} in it, got {run}")
     checkpoint = checkpoint_of(run)
-    if checkpoint is None:
-        raise FileNotFoundError(f"run must have a checkpoint in its folder checkpoints, got {run}")
+    print(f"checkpoint {checkpoint}")
     config = read_config(run)
     if not isinstance(config, dict) or not {"model", "data"} <= config.keys():
         raise ValueError(f"{CONFIG} of the run must have model and data, got {', '.join(config or ['nothing'])}")
@@ -113,5 +121,6 @@ def _rebuild(run: Path) -> tuple[PretrainModule, ClipDataModule]:
     weights = weights_of(content, module=module.kind(), name=name)
     check_shapes(weights, module, name)
     module.on_load_checkpoint(content)
+    note_other_window(data, origin_of(content, name), name)
     module.load_state_dict(weights)
     return module, data

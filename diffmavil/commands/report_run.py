@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import platform
 import shlex
 from collections import Counter
@@ -19,8 +18,7 @@ from diffmavil import __version__
 from diffmavil.commands.report_page import Markup, duration, join, percent, si, table, tag
 from diffmavil.data import ClipDataModule
 from diffmavil.modules import PretrainModule
-
-CONFIG: Final = "config.yaml"
+from diffmavil.run_folder import CONFIG
 
 _FILES: Final = {
     CONFIG: "all settings of the run; diffmavil fit --config takes it",
@@ -35,11 +33,10 @@ _NEXT: Final = """\
 diffmavil fit --config pretrain.yaml --data.source.root FOLDER
 
 # what a linear classifier reads from these encoders, on labelled clips
-diffmavil test --config linear_probe.yaml --data.source.path MANIFEST.csv \\
-  --model.checkpoint {checkpoint}{backbone} \\
-  --data.clip_s {sound.clip_s} --data.sample_rate_hz {sound.sample_rate_hz} \\
-  --data.num_mel_bins {sound.num_mel_bins} --data.frame_shift_ms {sound.frame_shift_ms} \\
-  --data.audio_mean {sound.mean} --data.audio_std {sound.std}
+diffmavil test --config linear_probe.yaml --run {run} --data.source.path MANIFEST.csv
+
+# features of your own clips, into predictions.npz
+diffmavil predict --run {run} --data.source.root FOLDER
 
 # the curves while a run goes on
 tensorboard --logdir {run}"""
@@ -52,14 +49,6 @@ def read_config(run: Path) -> Any:
         OSError: If it has none.
     """
     return get_loader("yaml")((run / CONFIG).read_text(encoding="utf-8"))
-
-
-def checkpoint_of(run: Path) -> Path | None:
-    """``last.ckpt`` of a run, or its newest checkpoint where it keeps none by this name."""
-    last = run / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        return last
-    return max((run / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def about_run(
@@ -167,24 +156,9 @@ def _builder(run: Path) -> tuple[str, dict[str, Any]] | None:
         return None
 
 
-def _yaml(value: Any) -> str:
-    """A value as the command line takes it."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
 def about_files(run: Path, data: ClipDataModule) -> Markup:
     """The run's files, and what to do next."""
     found = [(name, text) for name, text in _FILES.items() if any(run.glob(name))]
     files = [tag("p", "In ", tag("code", str(run)), ":"), table(found)] if found else []
-    builder = _builder(run)
-    backbone = ""
-    if builder is not None:
-        flags = (f" --model.backbone.{name} {shlex.quote(_yaml(value))}" for name, value in builder[1].items())
-        backbone = f" \\\n  --model.backbone {builder[0]}" + "".join(flags)
-    commands = _NEXT.format(
-        checkpoint=shlex.quote(str(checkpoint_of(run) or "CHECKPOINT")),
-        backbone=backbone,
-        sound=data.audio_transform,
-        run=shlex.quote(str(run)),
-    )
+    commands = _NEXT.format(run=shlex.quote(str(run)))
     return join([*files, tag("h3", "Next"), tag("pre", commands)])

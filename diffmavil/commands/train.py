@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no public name
 from lightning import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_info
 
 # Imported for their names: a config may name a class of these without its path.
 import diffmavil.callbacks
@@ -21,10 +24,12 @@ import diffmavil.modules  # noqa: F401
 from diffmavil import __version__
 from diffmavil.checkpoint_io import AtomicCheckpointIO
 from diffmavil.commands.cores import leave_cores
+from diffmavil.commands.from_checkpoint import take, take_run
 from diffmavil.commands.launcher import end_with_launcher
-from diffmavil.commands.resume import newest_checkpoint, run_of
+from diffmavil.commands.resume import logger_of
 from diffmavil.data import ClipDataModule
-from diffmavil.models.checkpoints import CheckpointError, check_shapes, read_checkpoint, weights_of
+from diffmavil.models.checkpoints import check_shapes, read_checkpoint, weights_of
+from diffmavil.models.mavil import Built
 from diffmavil.modules.base import TrainedModule
 
 
@@ -54,9 +59,20 @@ class DiffmavilCLI(LightningCLI):
         return {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the given list; Lightning would warn that ``sys.argv`` says something else."""
+        """Parse the given list, and again with what its checkpoint says and it does not.
+
+        Lightning's own would warn that ``sys.argv`` says something else.
+
+        Raises:
+            CheckpointError: If the checkpoint that is asked for is not there or cannot be used.
+        """
         assert isinstance(args, list)
-        self.config = parser.parse_args(args)
+        command, *rest = args
+        rest, run = take_run(rest)
+        self.config = parser.parse_args([command, *rest])
+        self.taken = take(command, self.config[command], run)
+        if self.taken.before or self.taken.after:
+            self.config = parser.parse_args([command, *self.taken.before, *rest, *self.taken.after])
 
     def _parse_ckpt_path(self) -> None:
         """Let config and command line stand.
@@ -85,8 +101,19 @@ class DiffmavilCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, ImportError) as error:
             raise ConfigError(str(error)) from error
+        if isinstance(self.model, TrainedModule):
+            self._note_builder(self.model)
         if isinstance(self.trainer.accelerator, CPUAccelerator):
             leave_cores(self.datamodule.num_workers)
+
+    def _note_builder(self, module: TrainedModule) -> None:
+        """Have checkpoints say how the model was built, as the config names it: a builder of one's own, too."""
+        arguments = self.config[self.subcommand].model.get("init_args", {})
+        spec = arguments.get("model") or arguments.get("backbone")
+        if isinstance(spec, Namespace) and "class_path" in spec:
+            given = spec.get("init_args")
+            built = Built(class_path=spec.class_path, init_args={} if given is None else given.as_dict())
+            module.origin = replace(module.origin, built=built)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, whose checks raise whatever comes to hand; it writes checkpoints whole or not at all.
@@ -94,12 +121,14 @@ class DiffmavilCLI(LightningCLI):
         Raises:
             ConfigError: If a value is refused.
         """
-        if root := self.config[self.subcommand]["trainer"]["default_root_dir"]:
-            # a run that is gone on with must find its checkpoints under the very name that they were written under
+        config = self.config[self.subcommand]["trainer"]
+        if (root := config["default_root_dir"]) and "://" not in str(root):
+            # a run that is resumed must find its checkpoints under the very name that they were written under
             kwargs["default_root_dir"] = os.path.abspath(root)
-        self._find_last_checkpoint()
-        if self.subcommand == "fit" and self.last_checkpoint is not None:
-            kwargs["logger"] = run_of(self.last_checkpoint)
+        if self.subcommand == "fit" and self.taken.of_run and self.taken.checkpoint is not None:
+            if logger := logger_of(config, self.taken.checkpoint):
+                others = self.config_init[self.subcommand]["trainer"]["logger"]
+                kwargs["logger"] = [logger, *others[1:]] if isinstance(others, list) else logger
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError) as error:
@@ -121,20 +150,6 @@ class DiffmavilCLI(LightningCLI):
                 rule = f"must be the number of processes {world}, got {size}"
                 raise ConfigError(f"trainer.strategy.data_parallel_size {rule}")
 
-    def _find_last_checkpoint(self) -> None:
-        """Find what ``--ckpt_path last`` means, where Lightning's own logger is in use.
-
-        Raises:
-            CheckpointError: If there is nothing to measure.
-        """
-        self.last_checkpoint: Path | None = None
-        config = self.config[self.subcommand]
-        if config["ckpt_path"] == "last" and config["trainer"]["logger"] in (None, True):
-            root = Path(config["trainer"]["default_root_dir"] or ".").absolute()
-            self.last_checkpoint = newest_checkpoint(root)
-            if self.last_checkpoint is None and self.subcommand != "fit":
-                raise CheckpointError(f"--ckpt_path last needs a last checkpoint under {root}, got none")
-
     def before_predict(self) -> None:
         """Have the predictions written to a file."""
         self.trainer.callbacks.append(diffmavil.callbacks.PredictionWriter())  # type: ignore[attr-defined]
@@ -145,18 +160,27 @@ class DiffmavilCLI(LightningCLI):
         Private, but Lightning has no public place for it.
         """
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        if self.last_checkpoint is not None:
-            kwargs["ckpt_path"] = str(self.last_checkpoint)
-        ckpt_path = kwargs.get("ckpt_path")
-        shards = isinstance(self.trainer.strategy, ModelParallelStrategy) and Path(ckpt_path or "").is_dir()
-        # Lightning looks up last, best and hpc, and reads folders of shards; the modules check those.
-        if ckpt_path not in (None, "last", "best", "hpc") and not shards:
-            name = f"checkpoint {ckpt_path}"
-            checkpoint = read_checkpoint(Path(ckpt_path))
+        checkpoint = self.taken.checkpoint
+        if checkpoint is not None or kwargs["ckpt_path"] == "last":  # what Lightning would take for last is another
+            kwargs["ckpt_path"] = None if checkpoint is None else str(checkpoint)
+        # Lightning reads folders of shards, which the modules check
+        is_sharded = isinstance(self.trainer.strategy, ModelParallelStrategy) and Path(checkpoint or "").is_dir()
+        if checkpoint is not None and not is_sharded:
+            name = f"checkpoint {checkpoint}"
             kind = self.model.kind() if isinstance(self.model, TrainedModule) else type(self.model).__name__
-            weights = weights_of(checkpoint, module=kind, name=name)
-            check_shapes(weights, self.model, name)
+            check_shapes(weights_of(read_checkpoint(checkpoint), module=kind, name=name), self.model, name)
+        self._say_weights(kwargs["ckpt_path"])
         return kwargs | {"weights_only": True}
+
+    def _say_weights(self, ckpt_path: str | None) -> None:
+        """Say which weights the command begins with."""
+        of_model = getattr(self.model, "checkpoint", None)
+        if ckpt_path is not None:
+            rank_zero_info(f"weights: checkpoint {ckpt_path}")
+        elif of_model is not None:
+            rank_zero_info(f"weights: encoders of checkpoint {of_model}")
+        elif self.subcommand != "fit":
+            rank_zero_info("weights: untrained, as no checkpoint is named (--run, --ckpt_path or --model.checkpoint)")
 
 
 def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> DiffmavilCLI:
@@ -185,9 +209,8 @@ def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> Dif
         warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")
         # A test after a training writes to a folder of its own; the checkpoint callback remarks on it.
         warnings.filterwarnings("ignore", r"The dirpath has changed from")
-        # Both are what --ckpt_path last is for, and it says what it found itself.
+        # That is what continuing a run is for, and it says what it found itself.
         warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
-        warnings.filterwarnings("ignore", r".*there is no last checkpoint available")
         # Lightning recommends a product of its makers at every start.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
         return DiffmavilCLI(

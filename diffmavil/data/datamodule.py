@@ -27,6 +27,7 @@ from diffmavil.data.skips import SkippedClips
 from diffmavil.data.splits import check_labels, hold_out, thin
 from diffmavil.data.transforms import AudioTransform, centre_crop, random_crop, to_batch
 from diffmavil.types import Batch, Modalities, RawBatch
+from diffmavil.window import Window
 
 _LOG: Final = logging.getLogger(__name__)
 _SPLITS_OF_STAGE: Final = {"fit": ["train"], "validate": ["val"]}
@@ -253,6 +254,22 @@ class ClipDataModule(L.LightningDataModule):
     def video_size(self) -> tuple[int, int, int]:
         """Frames, height and width (pixels) of a video."""
         return self.num_frames, self.image_size, self.image_size
+
+    @property
+    def window(self) -> Window:
+        """What is read of a clip, and how its spectrogram is normalised."""
+        sound = self.audio_transform
+        return Window(
+            clip_s=sound.clip_s,
+            sample_rate_hz=sound.sample_rate_hz,
+            num_mel_bins=sound.num_mel_bins,
+            frame_shift_ms=sound.frame_shift_ms,
+            audio_mean=sound.mean,
+            audio_std=sound.std,
+            num_frames=self.num_frames,
+            fps=self.fps,
+            image_size=self.image_size,
+        )
 
     @property
     def classes(self) -> list[str]:

@@ -7,10 +7,13 @@ copy from when you bring a part of your own.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import wraps
+from inspect import signature
+from typing import Literal, ParamSpec
 
-from diffmavil.models.mavil import MAViL
+from diffmavil.models.mavil import Built, MAViL
 from diffmavil.nn import (
     Corruption,
     CrossAttentionTrunk,
@@ -101,6 +104,25 @@ SIZES: dict[SizeName, Size] = {
 AUDIO_CHANNELS, VIDEO_CHANNELS = 1, 3
 
 
+P = ParamSpec("P")
+
+
+def remembered(build: Callable[P, MAViL]) -> Callable[P, MAViL]:
+    """Make a builder note its name and arguments on the models that it builds, for their checkpoints."""
+
+    @wraps(build)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> MAViL:
+        model = build(*args, **kwargs)
+        given = signature(build).bind(*args, **kwargs)
+        given.apply_defaults()
+        package = build.__module__.removesuffix(".builders")  # ours as a config names them: diffmavil.models.mavil
+        model.built = Built(class_path=f"{package}.{build.__qualname__}", init_args=dict(given.arguments))
+        return model
+
+    return wrapper
+
+
+@remembered
 def mavil(
     *,
     size: SizeName = "base",
@@ -132,6 +154,7 @@ def mavil(
     )
 
 
+@remembered
 def diffmavil(
     *,
     size: SizeName = "base",
@@ -167,6 +190,7 @@ def diffmavil(
     )
 
 
+@remembered
 def diffmavil_efficient(
     *,
     size: SizeName = "base",

@@ -9,8 +9,6 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor, nn
 
-from diffmavil.models.mavil import MAViL
-
 MARK = "diffmavil"
 """Key under which our checkpoints say what they are."""
 
@@ -95,17 +93,3 @@ def check_shapes(state: dict[str, Tensor], model: nn.Module, name: str) -> None:
     for key in state:
         if key not in own:
             raise CheckpointError(f"{name} does not fit the config: the model has no {key}")
-
-
-def load_learner(model: MAViL, path: Path) -> None:
-    """Load the masked learner of a pretraining checkpoint.
-
-    Raises:
-        CheckpointError: If the file is not one of ours, not of pretraining, or of another shape.
-    """
-    name = f"checkpoint {path}"
-    weights = weights_of(read_checkpoint(path), module="PretrainModule", name=name)
-    prefix = "model."
-    state = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    check_shapes(state, model, name)
-    model.load_state_dict(state)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +14,19 @@ from diffmavil.nn.fusion import Fusion
 from diffmavil.ops.masking import Masking, random_masking
 from diffmavil.ops.patches import gather_patches, masked_mean
 from diffmavil.types import Batch, ModelOutput, Reconstruction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A builder of models and what it was given.
+
+    Args:
+        class_path: Import path of the builder.
+        init_args: Its arguments, those that were left at their defaults too.
+    """
+
+    class_path: str
+    init_args: dict[str, Any]
 
 
 class MAViL(nn.Module):
@@ -50,6 +66,8 @@ class MAViL(nn.Module):
         self.fusion = fusion
         self.audio_decoder, self.video_decoder = audio_decoder, video_decoder
         self.decode_fraction = decode_fraction
+        self.built: Built | None = None
+        """The builder and its arguments, where it is one that remembers them."""
 
     def forward(
         self, batch: Batch, *, audio_mask_ratio: float, video_mask_ratio: float, num_views: int = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import lightning as L
@@ -15,11 +16,13 @@ from torch.optim import AdamW, Optimizer
 
 from diffmavil import __version__, keys
 from diffmavil.models.checkpoints import MARK, check_mark, check_shapes, mark_checkpoint, weights_of
+from diffmavil.models.origin import Origin, check_patches, origin_of, write_origin
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.modules.full_epoch import begin_next_epoch
 from diffmavil.modules.halving import BatchTooLargeError, in_halves
 from diffmavil.modules.sharding import is_sharded, shard
+from diffmavil.modules.window_note import data_of, note_other_window
 from diffmavil.ops.distributed import several_ranks
 from diffmavil.optim import number_by_model
 from diffmavil.schedules import warmup_cosine
@@ -71,6 +74,8 @@ class TrainedModule(L.LightningModule, ABC):
         """The compiled blocks of a training, if it compiles any."""
         self.lr_scale = 1.0
         """Factor on every learning rate, for a batch whose size changes."""
+        self.origin = Origin()
+        """How the model was built, for checkpoints; a command sets the builder that its config names."""
 
     @classmethod
     def kind(cls) -> str:
@@ -230,6 +235,8 @@ class TrainedModule(L.LightningModule, ABC):
         mark_checkpoint(checkpoint, self.kind(), __version__)
         if self.halved:
             checkpoint[MARK][HALVED] = True
+        data = data_of(self)
+        write_origin(checkpoint, replace(self.origin, window=None if data is None else data.window))
         states = checkpoint.get("optimizer_states", [])  # a checkpoint of the weights alone has none
         for state, optimizer in zip(states, self.trainer.optimizers, strict=False):
             number_by_model(state, optimizer, self)
@@ -244,5 +251,8 @@ class TrainedModule(L.LightningModule, ABC):
         check_mark(checkpoint, module=self.kind(), name=name)
         if "state_dict" in checkpoint:  # a strategy that shards has taken the weights out and loaded them
             check_shapes(weights_of(checkpoint, module=self.kind(), name=name), self, name)
+        origin = origin_of(checkpoint, name)
+        check_patches(self.origin, origin, name)
+        note_other_window(data_of(self), origin, name)
         self.halved = self.halved or checkpoint[MARK].get(HALVED, False)
         begin_next_epoch(checkpoint)

@@ -13,8 +13,10 @@ from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePre
 from diffmavil import keys
 from diffmavil.flops import classifier_flops
 from diffmavil.models import Classifier, MAViL
-from diffmavil.models.checkpoints import MARK, CheckpointError, load_learner
+from diffmavil.models.checkpoints import MARK, CheckpointError
+from diffmavil.models.origin import Origin, encoders_for
 from diffmavil.modules.base import TrainedModule
+from diffmavil.modules.window_note import data_of, note_other_window
 from diffmavil.nn.augment import Mixup, SpecAugment
 from diffmavil.ops.windows import first_windows, mean_of_windows
 from diffmavil.optim import parameter_groups
@@ -25,11 +27,12 @@ class FineTuneModule(TrainedModule):
     """Fine-tune for classification: one label a clip (cross-entropy, accuracy) or several (BCE, mAP).
 
     Args:
-        backbone: The learner, built as it was pretrained (its drop path may differ).
         num_classes: Number of classes K of the data.
+        backbone: The model whose encoders are fine-tuned; ``None`` builds it as ``checkpoint`` says.
         modalities: Streams to classify from: audio_video, audio or video.
         multi_label: Whether a clip may have several labels; as in the data.
-        checkpoint: Pretraining checkpoint to start from; none to train from scratch.
+        checkpoint: Pretraining checkpoint to start from; ``None`` trains ``backbone`` from scratch.
+        drop_path_rate: Stochastic depth of the encoders' last block, in [0, 1); ``None`` leaves it as built.
         lr: Peak learning rate of the top layer, above 0.
         weight_decay: AdamW's weight decay of matrices, at least 0.
         betas: AdamW's decay rates of the first and the second moment.
@@ -57,11 +60,12 @@ class FineTuneModule(TrainedModule):
     def __init__(
         self,
         *,
-        backbone: MAViL,
         num_classes: int,
+        backbone: MAViL | None = None,
         modalities: Modalities = "audio_video",
         multi_label: bool = False,
         checkpoint: Path | None = None,
+        drop_path_rate: float | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -83,8 +87,11 @@ class FineTuneModule(TrainedModule):
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         if mixup_alpha < 0:
             raise ValueError(f"mixup_alpha must be at least 0, got {mixup_alpha}")
-        if checkpoint is not None:
-            load_learner(backbone, checkpoint)
+        backbone, self._pretrained = encoders_for(backbone, checkpoint, modalities)
+        self.origin, self.checkpoint = Origin.of(backbone, modalities), checkpoint
+        if drop_path_rate is not None:
+            for encoder in (backbone.audio_encoder, backbone.video_encoder):
+                encoder.transformer.set_drop_path_rate(drop_path_rate)
         self.depth = len(backbone.audio_encoder.transformer.blocks)
         self.model = Classifier(
             backbone=backbone,
@@ -110,11 +117,13 @@ class FineTuneModule(TrainedModule):
         self.val_metrics, self.test_metrics = metrics.clone(prefix="val/"), metrics.clone(prefix="test/")
 
     def setup(self, stage: str) -> None:
-        """Compare with the data.
+        """Compare with the data; say where its window is another than that of the pretraining.
 
         Raises:
             ValueError: If the data has another number of classes, or another number of labels a clip.
         """
+        if self.checkpoint is not None and stage == "fit":
+            note_other_window(data_of(self), self._pretrained, f"checkpoint {self.checkpoint}")
         data = getattr(self.trainer, "datamodule", None)
         if data is None or stage == "predict":
             return

@@ -15,7 +15,8 @@ from torch import Tensor
 from diffmavil import keys
 from diffmavil.data import ClipDataModule
 from diffmavil.models import MAViL
-from diffmavil.models.checkpoints import load_learner
+from diffmavil.models.origin import encoders_for
+from diffmavil.modules.window_note import data_of, note_other_window
 from diffmavil.nn.encoder import Encoder
 from diffmavil.ops.windows import first_windows, mean_of_windows
 from diffmavil.probing import linear_probe
@@ -32,8 +33,8 @@ class LinearProbe(L.LightningModule):
     of the train split.
 
     Args:
-        backbone: The learner, built as it was pretrained.
-        checkpoint: Pretraining checkpoint; none to probe the untrained encoders.
+        backbone: The model whose encoders are probed; ``None`` builds it as ``checkpoint`` says.
+        checkpoint: Pretraining checkpoint; ``None`` probes ``backbone`` untrained.
         modalities: Streams to read: audio_video (features end to end), audio or video.
         layer: Read the encoder after so many blocks, through its final norm; none for all of them.
         pooling: ``mean`` over all patches, or over ``time`` only, keeping the axis of frequency or space.
@@ -48,7 +49,7 @@ class LinearProbe(L.LightningModule):
     def __init__(
         self,
         *,
-        backbone: MAViL,
+        backbone: MAViL | None = None,
         checkpoint: Path | None = None,
         modalities: Modalities = "audio",
         layer: int | None = None,
@@ -57,16 +58,21 @@ class LinearProbe(L.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        backbone, self._pretrained = encoders_for(backbone, checkpoint, modalities)
+        self.checkpoint = checkpoint
         depth = len(backbone.audio_encoder.transformer.blocks)
         if layer is not None and not 1 <= layer <= depth:
             raise ValueError(f"layer must be between 1 and the encoder's depth {depth}, got {layer}")
-        if checkpoint is not None:
-            load_learner(backbone, checkpoint)
         self.audio_encoder = backbone.audio_encoder if modalities != "video" else None
         self.video_encoder = backbone.video_encoder if modalities != "audio" else None
         self.layer, self.pooling = layer, pooling
         self.inverse_regularisations, self.seed = inverse_regularisations, seed
         self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def setup(self, stage: str) -> None:
+        """Say where the data's window is another than that of the pretraining."""
+        if self.checkpoint is not None:
+            note_other_window(data_of(self), self._pretrained, f"checkpoint {self.checkpoint}")
 
     def features(self, batch: Batch) -> Tensor:
         """Features ``(B, D')`` of the streams that are probed, end to end."""

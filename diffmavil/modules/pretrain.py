@@ -13,6 +13,7 @@ from diffmavil.flops import learner_flops
 from diffmavil.losses import info_nce, reconstruction_loss
 from diffmavil.models import MAViL
 from diffmavil.models.checkpoints import MARK
+from diffmavil.models.origin import Origin
 from diffmavil.models.vit_weights import load_vit
 from diffmavil.modules.base import TrainedModule
 from diffmavil.ops.patches import masked_mean
@@ -98,6 +99,7 @@ class PretrainModule(TrainedModule):
             if value <= 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
         self.model = model
+        self.origin = Origin.of(model)
         self.audio_mask_ratio, self.video_mask_ratio = audio_mask_ratio, video_mask_ratio
         self._configured_ratios = audio_mask_ratio, video_mask_ratio
         self.inter_weight, self.inter_temperature = inter_weight, inter_temperature

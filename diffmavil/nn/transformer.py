@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
+from diffmavil.checks import check_number
 from diffmavil.nn.attention import CrossAttention, SelfAttention
 
 NORM_EPS = 1e-6
@@ -93,14 +94,22 @@ class Transformer(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate must be in [0, 1), got {drop_path_rate}")
-        rates = [drop_path_rate * block / max(depth - 1, 1) for block in range(depth)]
         self.embed_dim = embed_dim
         self.blocks = nn.ModuleList(
-            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path_rate=rate) for rate in rates
+            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)
         )
         self.norm = layer_norm(embed_dim)
+        self.set_drop_path_rate(drop_path_rate)
+
+    def set_drop_path_rate(self, drop_path_rate: float) -> None:
+        """Set the blocks' stochastic depth: the last block's rate, from 0 in a straight line.
+
+        Raises:
+            ValueError: If it is outside [0, 1).
+        """
+        check_number("drop_path_rate", drop_path_rate, at_least=0, below=1)
+        for number, block in enumerate(self.blocks):
+            block.drop_path = DropPath(drop_path_rate * number / max(len(self.blocks) - 1, 1))
 
     def forward(
         self, x: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"] | None = None, depth: int | None = None

@@ -20,7 +20,7 @@ import yaml
 from ranks import environment, free_port
 from small import learner
 
-from diffmavil.models.checkpoints import load_learner
+from diffmavil.models.origin import load_pretrained
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
@@ -173,7 +173,7 @@ def test_a_run_with_broken_files_ends_well(folder: Path, starts: Callable[[str],
     assert "broken.mp4,not a media file" in skipped and "b.mp4,empty file" in skipped
     model = learner(seed=5)
     before = model.audio_encoder.patch_embed.weight.detach().clone()
-    load_learner(model, folder / "last.ckpt")
+    load_pretrained(folder / "last.ckpt", model)
     assert not torch.equal(model.audio_encoder.patch_embed.weight, before)
     assert torch.load(folder / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"]
 

@@ -15,7 +15,8 @@ from small import learner
 from torch import Tensor
 
 from diffmavil import keys
-from diffmavil.models.checkpoints import CheckpointError, load_learner
+from diffmavil.models.checkpoints import CheckpointError
+from diffmavil.models.origin import load_pretrained
 
 pytestmark = [
     pytest.mark.ddp,
@@ -147,4 +148,4 @@ def test_a_folder_of_shards_goes_on_and_is_refused_elsewhere(folder: Path, ranks
     for rank in ranks:
         assert_same_state(rank["shards to shards"]["start"], rank["shards"]["end"])
     with pytest.raises(CheckpointError, match="shards.ckpt is a folder of shards, which only ModelParallelStrategy"):
-        load_learner(learner(), folder / "shards.ckpt")
+        load_pretrained(folder / "shards.ckpt", learner())

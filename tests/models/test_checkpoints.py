@@ -14,10 +14,10 @@ from small import learner
 
 from diffmavil.models.checkpoints import (
     CheckpointError,
-    load_learner,
     mark_checkpoint,
     read_checkpoint,
 )
+from diffmavil.models.origin import load_pretrained
 from diffmavil.models.vit_weights import load_vit
 from diffmavil.nn import Encoder
 from diffmavil.nn.encoder import Patches
@@ -106,7 +106,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no dictionary"):
         read_checkpoint(tmp_path / "list.ckpt")
     with pytest.raises(CheckpointError, match="is no checkpoint of diffmavil"):
-        load_learner(learner(), tmp_path / "other.ckpt")
+        load_pretrained(tmp_path / "other.ckpt", learner())
     with pytest.raises(CheckpointError, match="holds no ViT"):
         load_vit(_encoder(1, (16, 16)), str(tmp_path / "other.ckpt"))
 
@@ -148,12 +148,12 @@ def test_our_own_checkpoint_comes_back_and_another_shape_is_refused(tmp_path: Pa
     checkpoint: dict[str, object] = {"state_dict": {f"model.{k}": v for k, v in source.state_dict().items()}}
     mark_checkpoint(checkpoint, "PretrainModule", "0")
     torch.save(checkpoint, tmp_path / "own.ckpt")
-    load_learner(target, tmp_path / "own.ckpt")
+    load_pretrained(tmp_path / "own.ckpt", target)
     for one, two in zip(source.parameters(), target.parameters(), strict=True):
         assert torch.equal(one, two)
     with pytest.raises(CheckpointError, match="own.ckpt does not fit the config: "):
-        load_learner(learner("mavil"), tmp_path / "own.ckpt")
+        load_pretrained(tmp_path / "own.ckpt", learner("mavil"))
     mark_checkpoint(checkpoint, "FineTuneModule", "0")
     torch.save(checkpoint, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="is a checkpoint of FineTuneModule, not of PretrainModule"):
-        load_learner(target, tmp_path / "other.ckpt")
+        load_pretrained(tmp_path / "other.ckpt", target)

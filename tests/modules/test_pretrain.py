@@ -12,7 +12,8 @@ from small import AUDIO_SIZE, VIDEO_SIZE, batch, learner, made_data, trainer
 
 from diffmavil import keys
 from diffmavil.losses import info_nce, reconstruction_loss
-from diffmavil.models.checkpoints import CheckpointError, load_learner
+from diffmavil.models.checkpoints import CheckpointError
+from diffmavil.models.origin import load_pretrained
 from diffmavil.modules import PretrainModule
 
 
@@ -164,6 +165,6 @@ def test_a_subclass_from_elsewhere_writes_checkpoints_that_others_can_start_from
     run.fit(own, made_data(made_clips))
     run.save_checkpoint(tmp_path / "own.ckpt")
     target = learner(seed=2)
-    load_learner(target, tmp_path / "own.ckpt")
+    load_pretrained(tmp_path / "own.ckpt", target)
     for one, two in zip(own.model.parameters(), target.parameters(), strict=True):
         assert torch.equal(one, two)

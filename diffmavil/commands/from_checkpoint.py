@@ -1,0 +1,161 @@
+"""What a command takes from a checkpoint or the folder of a run, so that nobody types settings again.
+
+What config and command line say stands; what they leave open is filled in: the window and the statistics of the clips,
+and the model that a fine-tuned checkpoint is of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any, Final
+
+from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_info
+
+from diffmavil.commands.resume import last_checkpoint, root_of
+from diffmavil.models.checkpoints import MARK, CheckpointError, read_checkpoint
+from diffmavil.models.origin import Origin, origin_of
+from diffmavil.modules.base import TrainedModule
+from diffmavil.run_folder import CONFIG, RunFolderError, checkpoint_of, find_run
+
+NAMES: Final = ("best", "hpc")
+"""Checkpoints that Lightning finds itself, or refuses in a line."""
+
+
+@dataclass
+class Taken:
+    """What a command line becomes, and the checkpoint that it works with.
+
+    Args:
+        before: Arguments that go before all others, so that those stand against them.
+        after: Arguments that go behind them.
+        checkpoint: What the trainer loads; ``None`` for nothing, or a name that Lightning looks up.
+        of_run: Whether a training goes on in the folder of that checkpoint's run.
+    """
+
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    checkpoint: Path | None = None
+    of_run: bool = False
+
+
+def take_run(args: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Take ``--run FOLDER`` out of a command line; without a ``--config``, the run's own takes its place.
+
+    Args:
+        args: The arguments.
+
+    Returns:
+        The other arguments, and the folder of the run, if one is named.
+
+    Raises:
+        RunFolderError: If there is no such run, or if it has no config where that is needed.
+    """
+    rest, folder = [], None
+    words = iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != "--run":
+            rest.append(word)
+        elif not (value := value if equals else next(words, "")):
+            raise RunFolderError("run must be the folder of a run, got none")
+        else:
+            folder = Path(value)
+    if folder is None:
+        return rest, None
+    run = find_run(folder)
+    if not any(word.partition("=")[0] in ("--config", "-c") for word in rest):
+        if not (run / CONFIG).is_file():
+            raise RunFolderError(f"run must have a {CONFIG} where no --config is given, got {run}")
+        # what the run itself was begun with is not what it is used with now
+        rest = ["--config", str(run / CONFIG), "--ckpt_path", "null", *rest]
+    return rest, run
+
+
+def take(command: str, config: Namespace, run: Path | None) -> Taken:
+    """Find the checkpoint that a command asks for, and what it says.
+
+    Args:
+        command: fit, validate, test or predict.
+        config: What was parsed of the command line.
+        run: The run that it names, if any.
+
+    Raises:
+        CheckpointError: If there is none, if it cannot be read, or if the command has no use for it.
+    """
+    taken = _asked_for(command, config, run)
+    of_model = config.model.get("init_args", {}).get("checkpoint")
+    for flag, value in zip(taken.after, taken.after[1:], strict=False):
+        of_model = value if flag == "--model.checkpoint" else of_model
+    source = taken.checkpoint or (None if of_model is None else Path(of_model))
+    if source is None or source.is_dir():  # a folder of shards says so only to the strategy that reads it
+        return taken
+    name = f"checkpoint {source}"
+    origin = origin_of(read_checkpoint(source), name)
+    found: dict[str, Any] = {}
+    if origin.window is not None:
+        found["data"] = origin.window.of(config.data.modalities)
+    if taken.checkpoint is not None and of_model is None:
+        found |= _backbone(config, origin)
+    if found:
+        taken.before += ["--config", json.dumps(found)]
+    return taken
+
+
+def _asked_for(command: str, config: Namespace, run: Path | None) -> Taken:
+    """The checkpoint that ``--run`` or ``--ckpt_path`` means."""
+    path = config.ckpt_path
+    kind = _class_of(config)
+    if run is not None:
+        return _of_run(kind, run, path)
+    if path is None or path in NAMES:
+        return Taken()
+    if "checkpoint" in signature(kind).parameters and not issubclass(kind, TrainedModule):
+        raise CheckpointError(
+            f"ckpt_path must be left out for {kind.__name__}, which is not trained itself: name what it measures by "
+            f"--model.checkpoint or --run, got {path}"
+        )
+    if path != "last":
+        return Taken(checkpoint=Path(path))
+    root, found = root_of(config.trainer), last_checkpoint(config.trainer)
+    if found is None and command != "fit":
+        raise CheckpointError(f"--ckpt_path last needs a last checkpoint under {root}, got none")
+    rank_zero_info(f"last checkpoint under {root}: {found or 'none, so this run begins anew'}")
+    return Taken(checkpoint=found, of_run=found is not None)
+
+
+def _of_run(kind: type, run: Path, path: str | None) -> Taken:
+    checkpoint = checkpoint_of(run)
+    if checkpoint.is_dir():
+        return Taken(checkpoint=checkpoint, of_run=True)
+    mark = read_checkpoint(checkpoint).get(MARK)
+    of = mark.get("module") if isinstance(mark, dict) else None
+    if issubclass(kind, TrainedModule) and of == kind.kind():
+        if path is not None:
+            rule = f"must be left out where run names the checkpoint, {checkpoint}"
+            raise CheckpointError(f"ckpt_path {rule}, got {path}")
+        return Taken(checkpoint=checkpoint, of_run=True)
+    if "checkpoint" in signature(kind).parameters and of == "PretrainModule":
+        return Taken(after=["--model.checkpoint", str(checkpoint)])
+    of = of or "no module of diffmavil"
+    raise CheckpointError(f"run must be one that {kind.__name__} can use, got {run} of {of}")
+
+
+def _class_of(config: Namespace) -> type:
+    """The class of a config's model, which the parser has imported."""
+    module, _, name = config.model.class_path.rpartition(".")
+    kind: type = getattr(import_module(module), name)
+    return kind
+
+
+def _backbone(config: Namespace, origin: Origin) -> dict[str, Any]:
+    """The model of a fine-tuned checkpoint, where the config leaves it open."""
+    arguments = config.model.get("init_args", {})
+    if "backbone" not in arguments or arguments["backbone"] is not None or origin.builder is None:
+        return {}
+    return {"model": {"class_path": config.model.class_path, "init_args": {"backbone": origin.builder}}}

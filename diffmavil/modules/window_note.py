@@ -1,0 +1,32 @@
+"""A line that says so where clips are read in another window than that of the weights."""
+
+from __future__ import annotations
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_info
+
+from diffmavil.data import ClipDataModule
+from diffmavil.models.origin import Origin
+
+
+def data_of(module: L.LightningModule) -> ClipDataModule | None:
+    """The data module that a module is run with, if it is ours."""
+    try:
+        data = getattr(module.trainer, "datamodule", None)
+    except RuntimeError:  # Lightning's, where a module has no trainer
+        return None
+    return data if isinstance(data, ClipDataModule) else None
+
+
+def note_other_window(data: ClipDataModule | None, origin: Origin, name: str) -> None:
+    """Say what differs between the window of the data and the one that weights were trained on.
+
+    Args:
+        data: The data; ``None`` where it is none of ours.
+        origin: What the checkpoint of the weights says; one of an earlier version says nothing of its window.
+        name: How to call that checkpoint.
+    """
+    if data is not None and origin.window is not None:
+        differences = data.window.differences(origin.window, data.modalities)
+        if differences:
+            rank_zero_info(f"another window than that of {name}: " + "; ".join(f"data.{text}" for text in differences))
