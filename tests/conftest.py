@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before anything of ours: what is imported while the type checker's hook loads a module of ours is compiled anew.
+import lightning.pytorch.cli  # noqa: F401
+import matplotlib.figure  # noqa: F401
 import pytest
+import sklearn.linear_model  # noqa: F401
+import tensorboard.backend.event_processing.event_accumulator  # noqa: F401
+import timm  # noqa: F401
+import torchaudio  # noqa: F401
+import torchvision.transforms.v2  # noqa: F401
 from command_config import CONFIG, Run
 from media import SHARED
 

@@ -33,7 +33,7 @@ def last_checkpoint(trainer: Namespace) -> Path | None:
             return checkpoint
     runs = runs_below(root)
     for name, args in _loggers(trainer):
-        folder = Path(args.get("save_dir") or root)
+        folder = Path(args.get("save_dir") or root).absolute()
         if name not in _BY_VERSION:
             runs += [path.parent for path in folder.glob(f"*/*/{CHECKPOINTS}") if newest_checkpoint(path)]
         elif (version := args.get("version")) is not None:
@@ -98,4 +98,4 @@ def _folders_of_checkpoints(trainer: Namespace) -> Iterator[Path]:
     callbacks = trainer["callbacks"] or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         if folder := (callback.get("init_args") or {}).get("dirpath"):
-            yield Path(folder)
+            yield Path(folder).absolute()

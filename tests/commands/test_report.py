@@ -158,7 +158,7 @@ def test_the_probe_that_the_page_proposes_runs(
     monkeypatch.chdir(tmp_path)
     commands = Page(text).text["pre"][-1].replace("\\\n", " ").splitlines()
     (probing,) = (shlex.split(line)[1:] for line in commands if line.startswith("diffmavil test"))
-    assert "--model.backbone.video_patch_size" in probing
+    assert "--run" in probing, "what the window and the model are, the checkpoint says"
     probing[probing.index("MANIFEST.csv")] = str(run.parents[2] / "manifest.csv")
     assert cli.main([*probing, "--data.num_workers", "0"]) == 0, capsys.readouterr().err
 
@@ -281,7 +281,8 @@ def test_what_a_run_does_not_have_is_left_out(run: Path, tmp_path: Path) -> None
 
 def test_same_run_same_page(run: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     report(run=run, clips=2)
-    assert capsys.readouterr().out == f"report in {run / 'report.html'}\n"
+    last, page = run / "checkpoints" / "last.ckpt", run / "report.html"
+    assert capsys.readouterr().out == f"checkpoint {last}\nreport in {page}\n"
     assert (run / "report.html").read_text(encoding="utf-8") == text
     (run / "report.html").unlink()
 
