@@ -54,7 +54,7 @@ class RawBatch:
         num_frames: Real frames of each clip.
         labels: Class ids (one label a clip), or 0/1 indicators (several labels a clip).
         skips: Clips of this batch that could not be read.
-        is_short: Whether no other clip could be read in the place of one of those.
+        is_short: Whether no other clip could be read either, where one of those could not.
     """
 
     index: Int[Tensor, " B"]

@@ -18,7 +18,8 @@ from diffmavil.data.media import TIMEOUT_S, Media
 from diffmavil.data.shards.encode import encode_clip
 from diffmavil.data.shards.index import write_index
 from diffmavil.data.shards.layout import INDEX_FOLDER, Stored
-from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar
+from diffmavil.data.shards.sidecar import Rejection, Sidecar
+from diffmavil.data.shards.writer import ShardWriter
 from diffmavil.types import Modalities
 
 ROOT = Path(__file__).resolve().parents[1]

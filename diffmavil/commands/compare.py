@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from diffmavil.commands.compute_file import read_compute
 from diffmavil.commands.configs import find_config
 from diffmavil.commands.plan import mean_flops, plan, planning_parser
 from diffmavil.flops import TRAINING_FACTOR
@@ -91,7 +92,7 @@ def measured(folder: Path) -> Cost:
     if not path.is_file():
         rule = f"must hold {COMPUTE} (the callback ComputeAccounting writes it)"
         raise ValueError(f"a run {rule}, found none in {folder}")
-    compute: dict[str, Any] = json.loads(path.read_text())
+    compute = read_compute(path)
     clips = compute["clips"]
     if not clips:
         raise ValueError(f"a run must have trained on a clip to be compared, got none in {path}")

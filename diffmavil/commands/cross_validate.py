@@ -7,12 +7,14 @@ import shlex
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from diffmavil.commands.launcher import leave_group
 from diffmavil.commands.train import DiffmavilCLI, train
 from diffmavil.data.atomic import whole_file
+from diffmavil.data.json_files import read_json_object
 
 
 def cross_validate(args: list[str]) -> None:
@@ -72,13 +74,31 @@ class CrossValidation:
         self.folds: list[int] = []
         self.scores: dict[int, dict[str, float]] = {}
         if self.path.is_file():
-            kept = json.loads(self.path.read_text())
+            kept = self._read()
             is_same = kept["settings"] == self.settings
             if not is_same and (kept["scores"] or any(out.glob("fold_*/**/*.ckpt"))):
                 command = shlex.join(kept["settings"]["arguments"])
                 raise ValueError(f"out must be a folder for this command and config alone, got {out}, of {command}")
             if is_same:
-                self.folds, self.scores = kept["folds"], {int(fold): scores for fold, scores in kept["scores"].items()}
+                self.folds, self.scores = kept["folds"], kept["scores"]
+
+    def _read(self) -> dict[str, Any]:
+        """What was kept so far.
+
+        Raises:
+            ValueError: If it is not what is written here.
+        """
+        kept = read_json_object(self.path)
+        try:
+            shlex.join(kept["settings"]["arguments"])
+            folds = [int(fold) for fold in kept["folds"]]
+            scores = {
+                int(fold): {str(name): float(value) for name, value in figures.items()}
+                for fold, figures in kept["scores"].items()
+            }
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{self.path}: the file must hold the folds of this command, or be removed") from error
+        return {"settings": kept["settings"], "folds": folds, "scores": scores}
 
     def fold(self, number: int) -> None:
         """Train and test with one fold as the test split, or go on with that; keep its figures."""

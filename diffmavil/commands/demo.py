@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from diffmavil import keys
+from diffmavil.commands.compute_file import read_compute
 from diffmavil.commands.configs import find_configs
 from diffmavil.commands.report import Result, write_report
 from diffmavil.commands.synth import synth
@@ -115,7 +116,7 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 7, s
         pretraining = steps.run("fit", *config, *_folder(out / "pretrain"))
     run = Path(str(pretraining.trainer.log_dir))
     checkpoint = run / "checkpoints" / "last.ckpt"
-    pretraining_flops = int(json.loads((run / "compute.json").read_text())["training_flops"])
+    pretraining_flops = int(read_compute(run / "compute.json")["training_flops"])
     starts: dict[str, list[str]] = {"pretrained": ["--model.checkpoint", str(checkpoint)], "untrained": []}
 
     for modality in ("audio", "video"):
@@ -145,7 +146,7 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 7, s
             last = run_folder / "checkpoints" / "last.ckpt"
             test = steps.run("test", *tuned, *_folder(folder), "--ckpt_path", str(last))
         accuracy = float(test.trainer.callback_metrics[f"test/{keys.ACCURACY}"])
-        flops = int(json.loads((run_folder / "compute.json").read_text())["training_flops"])
+        flops = int(read_compute(run_folder / "compute.json")["training_flops"])
         task = f"fine-tuning, audio and video, {tuning.datamodule.labels_per_class} labels a class"
         steps.add(step, start, task, accuracy, classes, flops + pretraining_flops if flags else flops)
 

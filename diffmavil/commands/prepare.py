@@ -17,24 +17,29 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from diffmavil.commands.cores import available_cores
-from diffmavil.commands.prepare_pool import Job, PreparingStopped, Workers, start_workers
+from diffmavil.commands.prepare_pool import Failure, Job, PreparingStopped, Workers, start_workers
 from diffmavil.commands.prepare_report import Report
 from diffmavil.data.atomic import make_folder, partial_of
 from diffmavil.data.audit import Audit
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip, ClipSource
-from diffmavil.data.errors import CANNOT_OPEN, MISSING_FILE, REASONS
+from diffmavil.data.errors import REASONS, MediaError
+from diffmavil.data.json_files import read_json_object
+from diffmavil.data.lost import MAYBE_GONE, LostInARow
 from diffmavil.data.shards.encode import EncodedClip
-from diffmavil.data.shards.index import remove_index, write_index
+from diffmavil.data.shards.index import check_sidecar, remove_index, write_index
 from diffmavil.data.shards.layout import FORMAT_VERSION, INDEX_FOLDER, SETTINGS_FILE, Stored, shard_name
 from diffmavil.data.shards.lock import locked
+from diffmavil.data.shards.sidecar import Rejection, Sidecar, read_sidecar
 from diffmavil.data.shards.source import ShardSource
-from diffmavil.data.shards.writer import Rejection, ShardWriter, Sidecar, read_sidecar, write_atomically
+from diffmavil.data.shards.writer import ShardWriter, write_atomically
 from diffmavil.types import Modalities
 
 _STORED: Final = Stored()
 _AUDIT: Final = Audit()
 _LOCK_FILE: Final = ".lock"
+_MAX_CLIPS_PER_SHARD: Final = 100_000
+"""A sidecar is read in one piece."""
 
 
 def prepare(
@@ -68,8 +73,8 @@ def prepare(
         workers: Processes to work in; every core of this process when not given.
         timeout_s: Seconds that a clip may take; one that takes longer is rejected.
         attempts: Times that a clip is tried that is missing, cannot be read, times out or crashes the decoder.
-        most_lost_in_a_row: So many clips one after the other that are missing or cannot be opened are no bad clips but
-            a disk that is gone, and stop the run; null: never.
+        most_lost_in_a_row: So many clips one after the other that are missing, cannot be opened or time out are no bad
+            clips but a storage that is gone, and stop the run; so do 8 that take more than a minute. null: never.
         retry: Reasons of rejected.csv, such as ["timed out"]: shards with clips that were rejected for one of these are
             made again.
 
@@ -87,6 +92,8 @@ def prepare(
     for name, value in at_least_1.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if clips_per_shard > _MAX_CLIPS_PER_SHARD:
+        raise ValueError(f"clips_per_shard must be at most {_MAX_CLIPS_PER_SHARD}, got {clips_per_shard}")
     if timeout_s <= 0:
         raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
     if not set(retry or ()) <= set(REASONS):
@@ -109,12 +116,12 @@ def prepare(
     with _alone(out):
         _claim(out, settings)
         numbers = range(-(-len(clips) // clips_per_shard))
-        todo = [number for number in numbers if not _is_done(out, number, retry or ())]
+        shards = _Shards(out, clips, clips_per_shard, most_lost_in_a_row)
+        todo = [number for number in numbers if not shards.is_done(number, retry or (), stored.fps)]
         if todo:
             print(f"{len(clips)} clips, {len(numbers)} shards, {len(todo)} to write", file=sys.stderr)
             remove_index(out / INDEX_FOLDER)
             job = Job(source, modalities, stored, audit, timeout_s)
-            shards = _Shards(out, clips, clips_per_shard, most_lost_in_a_row)
             count = workers or available_cores()
             try:
                 with (
@@ -186,12 +193,30 @@ class _Shards:
         most_lost_in_a_row: So many lost clips stop the run.
     """
 
-    def __init__(self, out: Path, clips: Sequence[Clip], clips_per_shard: int, most_lost_in_a_row: int | None) -> None:
+    def __init__(self, out: Path, clips: ClipTable, clips_per_shard: int, most_lost_in_a_row: int | None) -> None:
         self._out, self._clips, self._per_shard = out, clips, clips_per_shard
-        self._most_lost, self._lost = most_lost_in_a_row, 0
+        self._most_lost = most_lost_in_a_row
+
+    def is_done(self, number: int, retry: Collection[str], fps: float) -> bool:
+        """Whether a shard is whole, its sidecar is of the source's clips, and none of them is to be tried again.
+
+        Args:
+            number: Number of the shard.
+            retry: Reasons for which a rejected clip is tried again.
+            fps: Stored pictures a second.
+        """
+        sidecar, positions = read_sidecar(self._out, number), self._positions(number)
+        if sidecar is None or any(rejection["reason"] in retry for rejection in sidecar.rejected):
+            return False
+        try:
+            check_sidecar(sidecar, classes=self._clips.classes, fps=fps)
+        except ValueError:  # damaged, or somebody wrote into it
+            return False
+        return sidecar.is_of(self._clips[positions.start : positions.stop], positions.start)
 
     def write(self, numbers: Sequence[int], workers: Workers) -> None:
         """Write some shards, in order."""
+        lost = LostInARow(self._most_lost)
         done = len(self._clips) - sum(len(self._positions(number)) for number in numbers)
         clips = (self._clips[position] for number in numbers for position in self._positions(number))
         outcomes = workers.encode(clips)
@@ -205,12 +230,14 @@ class _Shards:
                     for position, outcome in zip(self._positions(number), outcomes, strict=False):
                         if isinstance(outcome, EncodedClip):
                             writer.add(position, outcome)
-                            self._lost = 0
+                            lost.note(None)
                         else:
                             clip = self._clips[position]
                             place = (position, clip.path, clip.start_s, clip.end_s)
                             writer.reject(Rejection(*place, outcome.reason, outcome.detail))
-                            self._note_lost(clip, outcome.reason)
+                            lost.note(outcome.reason)
+                            if lost.is_gone:
+                                raise PreparingStopped(_gone(lost.count, clip, outcome))
                         bar.update()
                     writer.finish()
                 except BaseException:
@@ -222,14 +249,15 @@ class _Shards:
         begin = number * self._per_shard
         return range(begin, min(begin + self._per_shard, len(self._clips)))
 
-    def _note_lost(self, clip: Clip, reason: str) -> None:
-        self._lost = self._lost + 1 if reason in (MISSING_FILE, CANNOT_OPEN) else 0
-        if self._most_lost is not None and self._lost >= self._most_lost:
-            raise PreparingStopped(
-                f"{self._lost} clips one after the other are missing or cannot be opened, the last {clip.path}; is the "
-                f"disk gone? The same command with --retry '{json.dumps([MISSING_FILE, CANNOT_OPEN])}' goes on and "
-                "makes again what was lost; --most_lost_in_a_row null goes on regardless"
-            )
+
+def _gone(count: int, clip: Clip, failure: Failure) -> str:
+    """What to say where the storage seems to be gone."""
+    last = MediaError(clip.path, failure.reason, failure.detail)
+    return (
+        f"{count} clips one after the other cannot be had: the storage seems to be gone; the last: {last}. The same "
+        f"command with --retry '{json.dumps(list(MAYBE_GONE))}' goes on and makes again what was lost; "
+        "--most_lost_in_a_row null goes on regardless"
+    )
 
 
 def _digested(clips: Iterable[Clip], digest: hashlib._Hash) -> Iterator[Clip]:
@@ -247,11 +275,9 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         write_atomically(path, json.dumps(settings, indent=1))
         return
     try:
-        before = json.loads(path.read_text())
+        before = read_json_object(path)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): choose another --out") from error
-    if not isinstance(before, dict):
-        raise ValueError(f"{path} is damaged (no object): choose another --out")
+        raise ValueError(f"{error}; it is damaged: choose another --out") from error
     for name, value in _flat(settings).items():
         was = _flat(before).get(name)
         if was != value:
@@ -283,11 +309,6 @@ def _alone(out: Path) -> Iterator[None]:
             yield
     except BlockingIOError:
         raise ValueError(f"out must be written by one command at a time, got {out}, which another writes") from None
-
-
-def _is_done(out: Path, number: int, retry: Collection[str]) -> bool:
-    sidecar = read_sidecar(out, number)
-    return sidecar is not None and not any(rejection["reason"] in retry for rejection in sidecar.rejected)
 
 
 def _finished(out: Path, number: int) -> Sidecar:

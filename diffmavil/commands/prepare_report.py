@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from diffmavil.data.clips import SPLITS, Clip
-from diffmavil.data.shards.writer import Sidecar, write_atomically
+from diffmavil.data.shards.sidecar import Sidecar
+from diffmavil.data.shards.writer import write_atomically
 
 _ALL = ""
 """The class of the row that counts all clips of a split."""

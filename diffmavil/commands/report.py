@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from lightning import LightningModule
 
+from diffmavil.commands.compute_file import read_compute
 from diffmavil.commands.report_charts import about_curves, read_curves
 from diffmavil.commands.report_clips import about_clips
 from diffmavil.commands.report_page import Section, page
@@ -82,7 +82,7 @@ def write_report(
         raise ValueError(f"clips must be at least 0, got {clips}")
     data.setup()
     accounts = run / "compute.json"
-    compute = json.loads(accounts.read_text(encoding="utf-8")) if accounts.is_file() else None
+    compute = read_compute(accounts) if accounts.is_file() else None
     sections = [
         Section(
             "run", "What was run", about_run(run=run, data=data, module=module, compute=compute, commands=commands)

@@ -29,13 +29,23 @@ def whole_file(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]:
     partial = partial or partial_of(path)
     make_folder(path.parent)
     try:
-        with partial.open("wb") as file:
+        with new_file(partial) as file:
             yield file
             confirm(file)
         put_in_place(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def new_file(path: Path) -> IO[bytes]:
+    """Open a file to write into, in place of whatever has its name: no link is followed, no pipe waited at.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    path.unlink(missing_ok=True)
+    return path.open("xb")
 
 
 def confirm(file: IO[bytes]) -> None:

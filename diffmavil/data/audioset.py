@@ -5,11 +5,11 @@ Source: Gemmeke et al., "Audio Set: An ontology and human-labeled dataset for au
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from diffmavil.data.json_files import read_json
 from diffmavil.data.tables import read_rows, read_table, seconds
 from diffmavil.data.youtube import Segment, YouTubeSource
 
@@ -90,6 +90,6 @@ class AudioSetSource(YouTubeSource):
         if not ontology.is_file():
             raise ValueError(f"root must hold {table.name} or {ontology.name}, got {self.root}")
         try:
-            return {entry["id"]: entry["name"] for entry in json.loads(ontology.read_text(encoding="utf-8"))}
+            return {entry["id"]: entry["name"] for entry in read_json(ontology)}
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{ontology}: the ontology cannot be read ({error!r})") from error

@@ -21,6 +21,7 @@ from diffmavil.data.clips import SPLITS, ClipSource, SourceError
 from diffmavil.data.dataset import ClipDataset, Item, Request
 from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, MediaError
 from diffmavil.data.loader import ResumableLoader
+from diffmavil.data.lost import MOST_LOST, LostInARow
 from diffmavil.data.order import AsListed, Balanced, Order, Positions, Shuffled, ShuffledInBlocks
 from diffmavil.data.sampler import EpochSampler
 from diffmavil.data.skips import SkippedClips
@@ -230,20 +231,23 @@ class ClipDataModule(L.LightningDataModule):
                     )
 
     def _require_readable(self, indices: Positions) -> None:
-        """Read clips in order until one can be read."""
+        """Read the first clip, or else others until one can be read."""
         dataset = self._dataset(indices, training=False, modalities=self.modalities)
-        first: MediaError | None = None
-        for index in indices.tolist():
-            try:
-                dataset.read(index, Request(0, index), Pools(shared=False).begin(1))
-                return
-            except MediaError as error:
-                if self.on_error == "raise":
-                    raise
-                first = first or error
-        other = {NO_AUDIO: "video", NO_VIDEO: "audio"}.get(first.reason if first else "", "")
+        request, lost = Request(0, int(indices[0])), LostInARow(MOST_LOST)
+        memory = Pools(shared=False).begin(1)
+        item = dataset.first_readable(request, memory, lost, others=self.on_error == "skip")
+        if item.samples:
+            return
+        errors = [MediaError(skip.path, skip.reason, skip.detail) for skip in item.skips]
+        if self.on_error == "raise":
+            raise errors[0]
+        tried = f"the {len(indices)}" if len(errors) == len(indices) else f"{len(errors)} of the {len(indices)}"
+        what = f"none of {tried} clips can be read as {self.modalities}"
+        if lost.is_gone:
+            raise ValueError(f"{what}: the storage seems to be gone; the last: {errors[-1]}")
+        other = {NO_AUDIO: "video", NO_VIDEO: "audio"}.get(errors[0].reason, "")
         hint = f"; to read {other} alone, set data.modalities and model.modalities to {other}" if other else ""
-        raise ValueError(f"none of the {len(indices)} clips can be read as {self.modalities}; the first: {first}{hint}")
+        raise ValueError(f"{what}; the first: {errors[0]}{hint}")
 
     @property
     def audio_size(self) -> tuple[int, int]:
@@ -411,7 +415,7 @@ class ClipDataModule(L.LightningDataModule):
             self.skipped.add(skip)
         if batch.is_short:
             last = batch.skips[-1]
-            detail = f"{last.detail}; nor could those that were tried in its place: is the storage gone?"
+            detail = f"{last.detail}; nor can others that were tried be read: is the storage gone?"
             raise MediaError(last.path, last.reason, detail.removeprefix("; "))
         num_samples, num_frames = batch.num_samples, batch.num_frames
         if num_samples is not None and bool((num_samples == self.audio_transform.num_samples).all()):

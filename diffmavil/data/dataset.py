@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from time import monotonic
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,13 +19,12 @@ from diffmavil.data.clips import Clip
 from diffmavil.data.errors import (
     CANNOT_DECODE,
     CANNOT_OPEN,
-    MISSING_FILE,
     NO_AUDIO,
     NO_VIDEO,
-    TIMED_OUT,
     TOO_SHORT,
     MediaError,
 )
+from diffmavil.data.lost import MOST_LOST, LostInARow
 from diffmavil.data.media import Media
 from diffmavil.data.order import Positions
 from diffmavil.data.transforms import AudioTransform, Crop
@@ -50,15 +48,6 @@ class Request(NamedTuple):
 _MOST_CANDIDATES: Final = 1000
 """Clips that are tried in the place of an unreadable one."""
 
-_MAYBE_GONE: Final = frozenset({MISSING_FILE, CANNOT_OPEN, TIMED_OUT})
-"""Reasons behind which the storage may be gone, and all that is tried be lost."""
-
-_MOST_LOST: Final = 256
-"""So many clips lost one after the other are the storage's fault: no more are tried."""
-
-_MOST_LOST_SLOWLY: Final = (8, 60.0)
-"""So are as many as this where it took so many seconds."""
-
 _SLIVER: Final = 0.05
 """Share of a window that gets no window of its own when it is left over."""
 
@@ -80,10 +69,11 @@ class Sample:
 
 @dataclass
 class Item:
-    """What a request gave: samples (in training one), and the clips that failed on the way."""
+    """What a request gave: samples (in training one), clips that failed on the way, and whether all others fail too."""
 
     samples: list[Sample]
     skips: list[Skip] = field(default_factory=list)
+    is_gone: bool = False
 
 
 @dataclass
@@ -152,6 +142,7 @@ class ClipDataset(Dataset[Item]):
         self.windows = windows
         self.num_indicators = num_indicators
         self._pools: Pools | None = None
+        self._lost = LostInARow(MOST_LOST)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -164,25 +155,49 @@ class ClipDataset(Dataset[Item]):
         return Items([self._item(request, memory) for request in requests], memory)
 
     def _item(self, request: Request, memory: BatchMemory) -> Item:
+        if self.replace:
+            item = self.first_readable(request, memory, LostInARow(MOST_LOST))
+            item.is_gone = not item.samples
+        else:
+            item = self.first_readable(request, memory, self._lost, others=False)
+            if self._lost.is_gone:  # or there is a hole in the list, which others tell
+                before = memory.ends
+                item.is_gone = not self.first_readable(request, memory, LostInARow(MOST_LOST)).samples
+                memory.cut(before)
+                self._lost = LostInARow(MOST_LOST)
+        return item
+
+    def first_readable(self, request: Request, memory: BatchMemory, lost: LostInARow, *, others: bool = True) -> Item:
+        """Read the wanted clip, or else the first of some others that can be read, until the storage seems to be gone.
+
+        Args:
+            request: What is wanted.
+            memory: Where sound and pictures are written.
+            lost: The clips that were lost before.
+            others: Whether others are tried.
+
+        Returns:
+            What was read, and the clips that could not be.
+        """
         skips: list[Skip] = []
-        lost, begun_s = 0, monotonic()
-        for candidate in self._candidates(request):
+        for candidate in self._candidates(request) if others else [request.clip]:
             try:
-                return Item(self.read(candidate, request, memory), skips)
+                samples = self.read(candidate, request, memory)
             except MediaError as error:
                 skips.append(Skip(candidate, error.path, error.reason, error.detail))
-                lost = lost + 1 if error.reason in _MAYBE_GONE else 0
-            many, long_s = _MOST_LOST_SLOWLY
-            if lost >= _MOST_LOST or (lost >= many and monotonic() - begun_s > long_s):
-                break
+                lost.note(error.reason)
+                if lost.is_gone:
+                    break
+            else:
+                lost.note(None)
+                return Item(samples, skips)
         return Item([], skips)
 
     def _candidates(self, request: Request) -> Iterator[int]:
         yield request.clip
-        if self.replace:
-            most = min(len(self.indices), _MOST_CANDIDATES)
-            order = np.random.default_rng((self.seed, *request)).choice(len(self.indices), most, replace=False)
-            yield from (candidate for candidate in self.indices[order].tolist() if candidate != request.clip)
+        most = min(len(self.indices), _MOST_CANDIDATES)
+        order = np.random.default_rng((self.seed, *request)).choice(len(self.indices), most, replace=False)
+        yield from (candidate for candidate in self.indices[order].tolist() if candidate != request.clip)
 
     def read(self, index: int, key: Request, memory: BatchMemory) -> list[Sample]:
         """Read the window of a clip, in evaluation all of its windows.
@@ -293,7 +308,7 @@ class ClipDataset(Dataset[Item]):
         samples = [sample for item in read.items for sample in item.samples]
         batch = RawBatch(index=torch.tensor([s.index for s in samples], dtype=torch.long))
         batch.skips = [skip for item in read.items for skip in item.skips]
-        batch.is_short = self.replace and not all(item.samples for item in read.items)
+        batch.is_short = any(item.is_gone for item in read.items)
         if self.has_audio:
             batch.waveform = read.memory.waveform.bytes().view(torch.int16).view(-1, self.audio.num_samples)
             batch.num_samples = torch.tensor([s.num_samples for s in samples], dtype=torch.long)

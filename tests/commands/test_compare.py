@@ -117,8 +117,10 @@ def test_runs_are_compared_by_what_they_measured(tmp_path: Path, capsys: pytest.
     for name, clips, flops, seconds, memory in (("a", 10, 1000, 4.0, 200), ("b", 20, 1000, 4.0, 150)):
         folder = tmp_path / name / "lightning_logs" / "version_0"
         folder.mkdir(parents=True)
-        epochs = [{"flops": {"fusion": flops - 100, "heads": 100}}]
-        compute = {"clips": clips, "data_s": 1.0, "step_s": seconds - 1, "peak_memory_bytes": memory, "epochs": epochs}
+        totals = {"clips": clips, "steps": 2, "data_s": 1.0, "step_s": seconds - 1}
+        epochs = [{"epoch": 0, **totals, "flops": {"fusion": flops - 100, "heads": 100}}]
+        of_run = {"training_flops": flops, "clips_per_s": 1.0, "peak_memory_bytes": memory, "world_size": 1}
+        compute = {**totals, **of_run, "device": "cpu", "epochs": epochs}
         (folder / "compute.json").write_text(json.dumps(compute))
     result = said(capsys, "compare", str(tmp_path / "a"), str(tmp_path / "b"))
     assert result["flops_reduction"] == pytest.approx(0.5)

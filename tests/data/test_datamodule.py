@@ -295,7 +295,7 @@ def test_storage_that_goes_away_ends_a_run(
                 raise MediaError(clip.path, "cannot be opened", "Stale file handle")
             return super().open(clip, timeout_s=timeout_s)
 
-    monkeypatch.setattr(dataset, "_MOST_LOST", 3)
+    monkeypatch.setattr(dataset, "MOST_LOST", 3)
     source = Mount(clips)
     model = Reader()
     with pytest.raises(

@@ -16,8 +16,9 @@ from torchvision.io import encode_jpeg
 
 from diffmavil.data.audit import Audit
 from diffmavil.data.clips import Clip
+from diffmavil.data.errors import TOO_LARGE, MediaError
 from diffmavil.data.media import Media, Span
-from diffmavil.data.shards.layout import Stored
+from diffmavil.data.shards.layout import MAX_CLIP_BYTES, Stored
 from diffmavil.types import Modalities
 
 _ROUNDING: Final = 1e-6
@@ -73,6 +74,8 @@ def encode_clip(clip: Clip, media: Media, modalities: Modalities, stored: Stored
     if video_s := spans.get("video"):
         count = max(1, ceil(video_s[1] * stored.fps - _ROUNDING))
         jpegs = _jpegs(clip.path, media, [start_s + k / stored.fps for k in range(count)], stored, audit)
+    if (size := len(flac) + sum(map(len, jpegs))) > MAX_CLIP_BYTES // 2:  # headers and padding come to it
+        raise MediaError(clip.path, TOO_LARGE, f"{size} bytes")
     about = {
         **asdict(clip),
         "duration_s": max(span[1] for span in spans.values() if span is not None),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from diffmavil.data.regular import open_regular
 from diffmavil.data.shards.layout import Extent
 
 
@@ -127,9 +128,12 @@ class LocalFiles(ShardFiles):
         return shard.name in self._open
 
     def _read(self, name: str, place: Extent) -> bytearray:
-        handle, data, count = self._handle(name), bytearray(place.size), 0
+        handle = self._handle(name)
+        # what the file has, whatever the index says
+        size = min(place.size, max(0, os.fstat(handle).st_size - place.offset))
+        data, count = bytearray(size), 0
         with memoryview(data) as room:
-            while count < place.size and (more := os.preadv(handle, [room[count:]], place.offset + count)):
+            while count < size and (more := os.preadv(handle, [room[count:]], place.offset + count)):
                 count += more
         del data[count:]
         return data
@@ -138,8 +142,7 @@ class LocalFiles(ShardFiles):
         if name not in self._open:
             while len(self._open) >= self._most_open:
                 self._close(next(iter(self._open)))
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # no waiting at a pipe
-            self._open[name] = os.open(self._folder / name, flags)
+            self._open[name] = open_regular(self._folder / name)
         self._open.move_to_end(name)
         return self._open[name]
 

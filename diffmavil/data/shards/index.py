@@ -1,6 +1,7 @@
 """Finding any clip in a folder of shards: arrays that are mapped into memory, so that workers share them.
 
-names.json   class names, the sizes of the shards and of these arrays, and how the shards were made
+names.json   class names, the sizes of the shards and the sizes and checksums of these arrays, how the shards were made,
+             and a checksum of all that
 clips.npy    one row of fixed size a clip
 frames.npy   size and checksum of each picture, clip after clip
 labels.npy   class ids, clip after clip
@@ -10,54 +11,30 @@ paths.npy    the source's paths, UTF-8, clip after clip
 from __future__ import annotations
 
 import json
-from array import array
+import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from diffmavil.data.clip_table import NO_NUMBER
 from diffmavil.data.clips import SPLITS, Clip
-from diffmavil.data.shards.layout import FORMAT_VERSION
-from diffmavil.data.shards.writer import Sidecar, write_atomically
-
-ROW: Final = np.dtype(
-    [
-        ("position", "<i8"),
-        ("shard", "<i4"),
-        ("offset", "<i8"),
-        ("json_size", "<u4"),
-        ("flac_size", "<u4"),
-        ("flac_crc", "<u4"),
-        ("first_frame", "<i8"),
-        ("num_frames", "<u4"),
-        ("start_s", "<f8"),
-        ("end_s", "<f8"),
-        ("duration_s", "<f8"),
-        ("audio_s", "<f8", (2,)),
-        ("video_s", "<f8", (2,)),
-        ("split", "<i1"),
-        ("fold", "<i4"),
-        ("path_at", "<i8"),
-        ("path_size", "<u4"),
-        ("label_at", "<i8"),
-        ("num_labels", "<u4"),
-    ]
-)
-"""A clip: where it is, its segment and its streams' spans, what it is.
-
-Spans are in seconds from the start of the file that it was made from; NaN: no such bound or stream.
-"""
-
-FRAME: Final = np.dtype([("size", "<u4"), ("crc32", "<u4")])
-"""A picture's JPEG file."""
+from diffmavil.data.json_files import parse_json, sealed, unsealed
+from diffmavil.data.regular import read_regular, regular_file
+from diffmavil.data.shards.columns import ARRAYS, TYPES, Columns
+from diffmavil.data.shards.index_check import Content, check_content, check_names
+from diffmavil.data.shards.layout import INDEX_VERSION
+from diffmavil.data.shards.sidecar import Sidecar
+from diffmavil.data.shards.writer import write_atomically
 
 NAMES_FILE: Final = "names.json"
-ARRAYS: Final = ("clips", "frames", "labels", "paths")
+MAX_NAMES_BYTES: Final = 2**25
 _ROWS_AT_ONCE: Final = 4096
+_BYTES_AT_ONCE: Final = 2**20
 
 
 def remove_index(folder: Path) -> None:
@@ -78,43 +55,52 @@ def write_index(folder: Path, sidecars: Iterable[Sidecar], *, classes: Sequence[
         OSError: If it cannot be written.
     """
     remove_index(folder)
-    rows, frames, labels, paths = bytearray(), array("I"), array("i"), bytearray()
-    ids = {name: k for k, name in enumerate(classes)}
-    sizes = []
+    columns, sizes = Columns(classes), []
     for shard, sidecar in enumerate(sidecars):
         sizes.append(sidecar.tar_bytes)
-        part = np.zeros(len(sidecar.clips), ROW)
-        for row, clip in zip(part, sidecar.clips, strict=True):
-            path = clip["path"].encode("utf-8", "surrogateescape")
-            for name in ("position", "offset", "json_size", "flac_size", "flac_crc", "duration_s"):
-                row[name] = clip[name]
-            for name in ("start_s", "end_s", "audio_s", "video_s"):
-                row[name] = np.nan if clip[name] is None else clip[name]
-            row["shard"], row["split"] = shard, SPLITS.index(clip["split"])
-            row["fold"] = NO_NUMBER if clip["fold"] is None else clip["fold"]
-            row["first_frame"], row["num_frames"] = len(frames) // 2, len(clip["frame_sizes"])
-            row["path_at"], row["path_size"] = len(paths), len(path)
-            row["label_at"], row["num_labels"] = len(labels), len(clip["labels"])
-            frames.extend(n for pair in zip(clip["frame_sizes"], clip["frame_crcs"], strict=True) for n in pair)
-            labels.extend(ids[label] for label in clip["labels"])
-            paths += path
-        rows += part.tobytes()
-    arrays = {
-        "clips": np.frombuffer(rows, ROW),
-        "frames": np.frombuffer(frames, FRAME),
-        "labels": np.frombuffer(labels, np.int32),
-        "paths": np.frombuffer(paths, np.uint8),
-    }
-    for name, values in arrays.items():
+        columns.add(shard, sidecar)
+    for name, values in columns.arrays().items():
         write_atomically(folder / f"{name}.npy", values)
+    paths = {name: folder / f"{name}.npy" for name in ARRAYS}
     about = {
-        "format_version": FORMAT_VERSION,
+        "format_version": INDEX_VERSION,
         "classes": list(classes),
         "shard_bytes": sizes,
-        "array_bytes": {name: (folder / f"{name}.npy").stat().st_size for name in ARRAYS},
+        "array_bytes": {name: path.stat().st_size for name, path in paths.items()},
+        "array_crc32": {name: _crc_of(path) for name, path in paths.items()},
         "settings": settings,
     }
-    write_atomically(folder / NAMES_FILE, json.dumps(about, indent=1))
+    write_atomically(folder / NAMES_FILE, json.dumps(sealed(about), indent=1))
+
+
+def check_sidecar(sidecar: Sidecar, *, classes: Sequence[str], fps: float) -> None:
+    """Check that the index of a shard alone would be right.
+
+    Args:
+        sidecar: What is in the shard.
+        classes: Names of all classes.
+        fps: Stored pictures a second.
+
+    Raises:
+        ValueError: If something is missing in the sidecar or not as it must be.
+    """
+    try:
+        columns = Columns(classes)
+        columns.add(0, sidecar)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    arrays = columns.arrays()
+    check_content(
+        Content(
+            rows=arrays["clips"],
+            frames=arrays["frames"],
+            labels=arrays["labels"],
+            paths=arrays["paths"],
+            shard_bytes=[sidecar.tar_bytes],
+            num_classes=len(classes),
+            fps=fps,
+        )
+    )
 
 
 def read_names(data: bytes, place: str) -> dict[str, Any]:
@@ -128,15 +114,21 @@ def read_names(data: bytes, place: str) -> dict[str, Any]:
         ValueError: If it is damaged or of another version.
     """
     try:
-        names = json.loads(data)
+        names = parse_json(data)
         version = names["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(place, error) from error
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{place}: format_version must be {FORMAT_VERSION}, got {version}; `diffmavil prepare` into a new folder"
-        )
-    checked: dict[str, Any] = names
+    if version == INDEX_VERSION - 1:
+        how = "the same `diffmavil prepare` as before writes the index anew, from the shards"
+        raise ValueError(f"{place}: format_version must be {INDEX_VERSION}, got {version}; {how}")
+    if version != INDEX_VERSION:
+        how = "`diffmavil prepare` into a new folder"
+        raise ValueError(f"{place}: format_version must be {INDEX_VERSION}, got {version!r:.50}; {how}")
+    try:
+        checked = unsealed(names)
+        check_names(checked)
+    except ValueError as error:
+        raise _damaged(place, error) from error
     return checked
 
 
@@ -152,11 +144,8 @@ class ShardIndex:
 
     def __init__(self, folder: Path) -> None:
         try:
-            names = read_names((folder / NAMES_FILE).read_bytes(), str(folder))
-            sizes = {name: (folder / f"{name}.npy").stat().st_size for name in ARRAYS}
-            if sizes != names.get("array_bytes"):
-                raise _damaged(str(folder), "sizes differ")
-            arrays = {name: _mapped(folder / f"{name}.npy") for name in ARRAYS}
+            names = read_names(read_regular(folder / NAMES_FILE, max_bytes=MAX_NAMES_BYTES), str(folder))
+            arrays = {name: _mapped(folder / f"{name}.npy", name, names) for name in ARRAYS}
         except FileNotFoundError:
             rule = "shards must have an index; preparing has not ended, and the same `diffmavil prepare` goes on"
             raise ValueError(f"{rule}, got none in {folder}") from None
@@ -168,6 +157,19 @@ class ShardIndex:
         self.rows: npt.NDArray[Any] = arrays["clips"]
         self.frames: npt.NDArray[Any] = arrays["frames"]
         self._labels, self._paths = arrays["labels"], arrays["paths"]
+        content = Content(
+            rows=self.rows,
+            frames=self.frames,
+            labels=self._labels,
+            paths=self._paths,
+            shard_bytes=self.shard_bytes,
+            num_classes=len(self.classes),
+            fps=self.settings["stored"]["fps"],
+        )
+        try:
+            check_content(content)
+        except ValueError as error:
+            raise _damaged(str(folder), error) from error
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -202,13 +204,38 @@ class ShardIndex:
                 )
 
 
-def _mapped(path: Path) -> npt.NDArray[Any]:
-    try:
-        # a plain array, as a part of a memmap takes microseconds to be made
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r").view(np.ndarray)
-    except (ValueError, EOFError) as error:
-        raise _damaged(str(path.parent), error) from error
-    return array
+def _mapped(path: Path, name: str, names: dict[str, Any]) -> npt.NDArray[Any]:
+    """An array, mapped into memory, of the size, the checksum and the type that it must have."""
+    place = str(path.parent)
+    with regular_file(path) as file:
+        if os.fstat(file.fileno()).st_size != names["array_bytes"][name]:
+            raise _damaged(place, f"sizes differ, of {path.name}")
+        if _crc(file) != names["array_crc32"][name]:
+            raise _damaged(place, f"the checksum of {path.name} differs")
+        file.seek(0)
+        try:
+            version = np.lib.format.read_magic(file)
+            shape, is_fortran, kind = np.lib.format.read_array_header_1_0(file)
+        except Exception as error:  # whatever numpy makes of a header that somebody wrote, also RecursionError
+            raise _damaged(place, f"{path.name} is no array of numpy's that can be read") from error
+        if version != (1, 0) or is_fortran or kind != TYPES[name] or len(shape) != 1:
+            raise _damaged(place, f"{path.name} must have entries of another type, along one axis")
+        if file.tell() + shape[0] * kind.itemsize != names["array_bytes"][name]:
+            raise _damaged(place, f"{path.name} must have the entries that it states, {shape[0]}")
+        mapped = np.memmap(file, kind, "r", file.tell(), shape)
+    return mapped.view(np.ndarray)  # a plain array, as a part of a memmap takes microseconds to be made
+
+
+def _crc(file: IO[bytes]) -> int:
+    crc, room = 0, bytearray(_BYTES_AT_ONCE)
+    while count := file.readinto(room):  # type: ignore[attr-defined]  # typeshed's IO lacks it
+        crc = zlib.crc32(memoryview(room)[:count], crc)
+    return crc
+
+
+def _crc_of(path: Path) -> int:
+    with regular_file(path) as file:
+        return _crc(file)
 
 
 def _damaged(place: str, why: object) -> ValueError:

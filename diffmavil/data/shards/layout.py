@@ -19,13 +19,20 @@ from pathlib import PurePath
 from typing import Final
 
 FORMAT_VERSION: Final = 2
-"""Of what is written; a reader refuses any other."""
+"""Of shards and sidecars; folders of any other are refused."""
+
+INDEX_VERSION: Final = 3
+"""Of the index, which can be written anew from the sidecars; a reader refuses any other."""
 
 SETTINGS_FILE: Final = "prepare.json"
 INDEX_FOLDER: Final = "index"
 SIDECAR_FOLDER: Final = "sidecars"
 
-END_OF_TAR: Final = bytes(2 * tarfile.BLOCKSIZE)
+TAR_BLOCK: Final = tarfile.BLOCKSIZE
+END_OF_TAR: Final = bytes(2 * TAR_BLOCK)
+
+MAX_CLIP_BYTES: Final = 2**31
+"""What the members of a clip may take together: it is put together in memory."""
 
 _STEM_LENGTH: Final = 40
 
@@ -95,10 +102,10 @@ def extents(offset: int, sizes: Sequence[int]) -> list[Extent]:
         offset: Where the first one's header begins.
         sizes: Their data in bytes.
     """
-    lengths = (tarfile.BLOCKSIZE + _padded(size) for size in sizes)
+    lengths = (TAR_BLOCK + _padded(size) for size in sizes)
     starts = accumulate(lengths, initial=offset)
-    return [Extent(start + tarfile.BLOCKSIZE, size) for start, size in zip(starts, sizes, strict=False)]
+    return [Extent(start + TAR_BLOCK, size) for start, size in zip(starts, sizes, strict=False)]
 
 
 def _padded(size: int) -> int:
-    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return -(-size // TAR_BLOCK) * TAR_BLOCK

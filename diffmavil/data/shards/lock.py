@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,9 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
     Raises:
         BlockingIOError: If another process holds it, and ``wait`` is false.
     """
-    with path.open("a") as file:
+    # no waiting at a pipe that has the name
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    with os.fdopen(handle, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from errno import ETIMEDOUT
+from contextlib import suppress
+from errno import EFBIG, ETIMEDOUT
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +20,10 @@ from fsspec.core import url_to_fs
 
 from diffmavil.data.atomic import make_folder, whole_file
 from diffmavil.data.media import TIMEOUT_S
+from diffmavil.data.regular import read_regular
+from diffmavil.data.shards.columns import ARRAYS
 from diffmavil.data.shards.files import LocalFiles, Shard, ShardFiles, TimeLimit
-from diffmavil.data.shards.index import ARRAYS, NAMES_FILE, read_names
+from diffmavil.data.shards.index import MAX_NAMES_BYTES, NAMES_FILE, read_names
 from diffmavil.data.shards.layout import INDEX_FOLDER, Extent
 from diffmavil.data.shards.lock import locked
 
@@ -28,6 +32,9 @@ _PAUSES_S: Final = (0.5, 2.0, 8.0)
 
 _FETCHES: Final = 3
 """How often a shard is fetched that others remove."""
+
+_CHUNK_BYTES: Final = 2**20
+"""How much is taken from a server at once, at most."""
 
 _PART_BYTES: Final = 2**24
 """How much of a file is asked for at once where the whole of it is copied."""
@@ -48,12 +55,13 @@ class Remote:
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self.url, self._options = url.rstrip("/"), options
+        self._is_http = self.url.startswith(("http://", "https://"))
         self._process, self._system, self._root = -1, None, ""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_process": -1, "_system": None}
 
-    def fetch(self, name: str, place: Extent | None = None, limit: TimeLimit | None = None) -> bytes:
+    def fetch(self, name: str, place: Extent | None = None, limit: TimeLimit | None = None, *, most: int) -> bytes:
         """Read a file, or bytes of it; fewer where it ends.
 
         Args:
@@ -61,20 +69,17 @@ class Remote:
             place: Which bytes; ``None``: all.
             limit: For all tries together; ``None``: ``TIMEOUT_S``. A single try of a file system that is not
                 asynchronous, such as fsspec's own caches, knows no limit but its own.
+            most: Bytes to take at most, whatever the server sends.
 
         Raises:
             TimeoutError: If it takes longer.
-            OSError: If it cannot be read.
+            OSError: If it cannot be read, or if there is more.
         """
         limit = limit or TimeLimit(TIMEOUT_S)
-        system, path = self._connected(), f"{self._root}/{name}"
-        begin, end = (None, None) if place is None else (place.offset, place.offset + place.size)
         for pause_s in (*_PAUSES_S, inf):
             try:
-                left_s = limit.left_s()
-                options = {"timeout": left_s} if isinstance(system, AsyncFileSystem) else {}
-                return bytes(system.cat_file(path, start=begin, end=end, **options))
-            except (FileNotFoundError, PermissionError):
+                return self._try(name, place, limit.left_s(), most)
+            except (FileNotFoundError, PermissionError, TooMuch):
                 raise
             except TimeoutError as error:  # waited long enough
                 text = f"not done after {limit.timeout_s:g} s"
@@ -85,6 +90,20 @@ class Remote:
                     raise OSError(getattr(error, "errno", None) or 0, text, f"{self.url}/{name}") from error
                 time.sleep(pause_s)
         raise AssertionError
+
+    def _try(self, name: str, place: Extent | None, timeout_s: float, most: int) -> bytes:
+        system, path = self._connected(), f"{self._root}/{name}"
+        options: dict[str, Any] = {"timeout": timeout_s} if isinstance(system, AsyncFileSystem) else {}
+        room = _Room(f"{self.url}/{name}", most)
+        if self._is_http:  # cat_file would hold all that a server cares to send
+            headers = {**self._options.get("headers", {}), "Accept-Encoding": "identity"}
+            if place is not None:
+                headers["Range"] = f"bytes={place.offset}-{place.offset + place.size - 1}"
+            system.get_file(path, room, headers=headers, chunk_size=_CHUNK_BYTES, **options)
+        else:
+            begin, end = (0, most + 1) if place is None else (place.offset, place.offset + place.size)
+            room.write(system.cat_file(path, start=begin, end=end, **options))
+        return room.getvalue()
 
     def download(self, name: str, size: int, to: Path, timeout_s: float = TIMEOUT_S) -> None:
         """Copy a file; the copy is whole or not there. Where the file is shorter than it should be, so is the copy.
@@ -102,16 +121,48 @@ class Remote:
         with whole_file(to, to.with_name(f"{to.name}.{os.getpid()}.part")) as file:
             for begin in range(0, size, _PART_BYTES):
                 part = Extent(begin, min(_PART_BYTES, size - begin))
-                data = self.fetch(name, part, TimeLimit(timeout_s))
+                # a server that knows no parts sends the whole
+                data = self.fetch(name, part, TimeLimit(timeout_s), most=part.size if begin else size)
                 file.write(data)
                 if len(data) != part.size:  # the file's end, or the whole of it from a server that knows no parts
                     break
 
     def _connected(self) -> AbstractFileSystem:
         if self._process != os.getpid():
-            self._system, self._root = url_to_fs(self.url, skip_instance_cache=True, **self._options)
+            options = self._options
+            if self._is_http:  # what is packed could grow by a thousand times
+                client = {"auto_decompress": False, **options.get("client_kwargs", {})}
+                options = {**options, "client_kwargs": client}
+            self._system, self._root = url_to_fs(self.url, skip_instance_cache=True, **options)
             self._process = os.getpid()
         return self._system
+
+
+class TooMuch(OSError):
+    """A server sent more than was asked for."""
+
+
+class _Room(io.BytesIO):
+    """What a server sends, up to a size.
+
+    Args:
+        url: Where it is from, for messages.
+        most: How many bytes.
+    """
+
+    def __init__(self, url: str, most: int) -> None:
+        super().__init__()
+        self._url, self._most = url, most
+
+    def write(self, data: Any) -> int:
+        """Take more.
+
+        Raises:
+            TooMuch: If that is too much.
+        """
+        if self.tell() + memoryview(data).nbytes > self._most:
+            raise TooMuch(EFBIG, f"the server sends more than {self._most} bytes", self._url)
+        return super().write(data)
 
 
 class RemoteFiles(ShardFiles):
@@ -145,11 +196,11 @@ class RemoteFiles(ShardFiles):
         return (data[place.offset - begin :][: place.size] for place in places)
 
     def _fetch(self, shard: Shard, place: Extent, limit: TimeLimit) -> bytes:
-        data = self._remote.fetch(shard.name, place, limit)
-        if len(data) > place.size:
-            text = "the server ignores which part is asked for; set cache_gb"
-            raise OSError(0, text, f"{self._remote.url}/{shard.name}")
-        return data
+        try:
+            return self._remote.fetch(shard.name, place, limit, most=place.size)
+        except TooMuch as error:
+            text = "the server sends more than the part that is asked for; set cache_gb if it knows no parts"
+            raise OSError(EFBIG, text, f"{self._remote.url}/{shard.name}") from error
 
 
 class CachedFiles(ShardFiles):
@@ -239,8 +290,18 @@ def cache_folder(url: str, cache_dir: Path | None) -> Path:
         url: The place.
         cache_dir: Folder of all such folders; ``None``: one of this user's in the system's for temporary files.
     """
-    root = cache_dir or Path(tempfile.gettempdir()) / f"diffmavil-{os.getuid()}"
+    root = cache_dir or _own_folder()
     return root / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _own_folder() -> Path:
+    """Folder of this user in the system's for temporary files, where others could have made one of that name."""
+    folder = Path(tempfile.gettempdir()) / f"diffmavil-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise ValueError(f"cache_dir must be given where {folder} is another user's")
+    return folder
 
 
 def fetch_index(remote: Remote, folder: Path, *, anew: bool = False) -> Path:
@@ -262,10 +323,10 @@ def fetch_index(remote: Remote, folder: Path, *, anew: bool = False) -> Path:
     index = folder / INDEX_FOLDER
     make_folder(index)
     with locked(index / ".lock", wait=True):
-        data = remote.fetch(f"{INDEX_FOLDER}/{NAMES_FILE}")
+        data = remote.fetch(f"{INDEX_FOLDER}/{NAMES_FILE}", most=MAX_NAMES_BYTES)
         names = read_names(data, f"{remote.url}/{INDEX_FOLDER}")
         copy = index / NAMES_FILE
-        is_same = copy.is_file() and copy.read_bytes() == data
+        is_same = copy.is_file() and read_regular(copy, max_bytes=MAX_NAMES_BYTES) == data
         if anew or not is_same:
             copy.unlink(missing_ok=True)
             for path in [*index.glob("*.part"), *(() if is_same else folder.glob("shard-*.tar"))]:

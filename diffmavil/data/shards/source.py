@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import torch
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as F
 
 from diffmavil.data.clip_table import NO_NUMBER
@@ -27,6 +26,7 @@ from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, MISSING_FILE, NO_A
 from diffmavil.data.media import TIMEOUT_S, Media, MediaInfo, Span
 from diffmavil.data.shards.files import LocalFiles, Shard, ShardFiles, TimeLimit
 from diffmavil.data.shards.index import ShardIndex
+from diffmavil.data.shards.jpeg import decode
 from diffmavil.data.shards.layout import (
     INDEX_FOLDER,
     SETTINGS_FILE,
@@ -214,9 +214,14 @@ class ShardMedia(Media):
         (data,) = self._read(self._members[1:2])
         if zlib.crc32(data) != self._row["flac_crc"]:
             raise MediaError(self.path, CANNOT_DECODE, "the sound is damaged")
+        if bytes(data[:4]) != b"fLaC":  # the library reads far more than is ever stored
+            raise MediaError(self.path, CANNOT_DECODE, "the sound is no FLAC")
         first = round(start_s * sample_rate_hz) - round(self._start_s * sample_rate_hz)
         try:
             with soundfile.SoundFile(io.BytesIO(data)) as file:
+                if (file.samplerate, file.channels) != (stored_hz, 1):
+                    form = f"{file.channels} x {file.samplerate} Hz, not 1 x {stored_hz} Hz"
+                    raise MediaError(self.path, CANNOT_DECODE, form)
                 begin = min(max(first, 0), file.frames)
                 file.seek(begin)
                 count = min(round(duration_s * sample_rate_hz), file.frames - begin)
@@ -249,8 +254,11 @@ class ShardMedia(Media):
         for k, jpeg in zip(counts, self._read([places[k] for k in counts]), strict=True):
             if zlib.crc32(jpeg) != crcs[k]:
                 raise MediaError(self.path, CANNOT_DECODE, f"picture {k} is damaged")
-            picture = _shrink(decode_jpeg(torch.frombuffer(jpeg, dtype=torch.uint8), ImageReadMode.RGB), short_side)
-            yield from repeat(picture.permute(1, 2, 0).numpy(), counts[k])
+            try:
+                picture = _shrink(decode(jpeg), short_side).permute(1, 2, 0).numpy()
+            except ValueError as error:
+                raise MediaError(self.path, CANNOT_DECODE, f"picture {k}: {error}") from error
+            yield from repeat(picture, counts[k])
 
     @cached_property
     def _pictures(self) -> npt.NDArray[Any]:

@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from diffmavil.data.atomic import confirm, partial_of, put_in_place, whole_file
+from diffmavil.data.atomic import confirm, new_file, partial_of, put_in_place, whole_file
 from diffmavil.data.shards.encode import EncodedClip
-from diffmavil.data.shards.layout import END_OF_TAR, SIDECAR_FOLDER, clip_key, member, shard_name
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A clip that is not in the shards, and why.
-
-    Args:
-        position: Its position in the source's list.
-        path: The file.
-        start_s: Start of the segment, if it is one.
-        end_s: Its end.
-        reason: One of ``diffmavil.data.errors.REASONS``.
-        detail: What the reader said, in one line.
-    """
-
-    position: int
-    path: str
-    start_s: float | None
-    end_s: float | None
-    reason: str
-    detail: str
-
-
-@dataclass
-class Sidecar:
-    """What is in a shard.
-
-    Args:
-        tar_bytes: Size of the tar file.
-        clips: For each clip what its .json member says, its position in the source's list, where its first member's
-            header begins (``offset``), and the sizes of the members in bytes (``json_size``, ``flac_size``,
-            ``frame_sizes``) and the checksums of sound and pictures (``flac_crc``, ``frame_crcs``).
-        rejected: Fields of each ``Rejection``.
-    """
-
-    tar_bytes: int = 0
-    clips: list[dict[str, Any]] = field(default_factory=list)
-    rejected: list[dict[str, Any]] = field(default_factory=list)
+from diffmavil.data.shards.layout import END_OF_TAR, clip_key, member, shard_name
+from diffmavil.data.shards.sidecar import Rejection, Sidecar, sidecar_path
 
 
 class ShardWriter:
@@ -111,8 +73,7 @@ class ShardWriter:
             self._file.close()
             sidecar_path(self._folder, self._number).unlink(missing_ok=True)
             put_in_place(self._partial, self._path)
-        sidecar = json.dumps(asdict(self._sidecar))
-        write_atomically(sidecar_path(self._folder, self._number), sidecar)
+        write_atomically(sidecar_path(self._folder, self._number), self._sidecar.text())
         return self._sidecar
 
     def abandon(self) -> None:
@@ -124,23 +85,9 @@ class ShardWriter:
 
     def _write(self, data: bytes) -> None:
         with _told_apart(self._partial):
-            self._file = self._file or self._partial.open("wb")
+            self._file = self._file or new_file(self._partial)
             self._file.write(data)
         self._sidecar.tar_bytes += len(data)
-
-
-def sidecar_path(folder: Path, number: int) -> Path:
-    """Where a shard's sidecar is."""
-    return folder / SIDECAR_FOLDER / Path(shard_name(number)).with_suffix(".json")
-
-
-def read_sidecar(folder: Path, number: int) -> Sidecar | None:
-    """What is in a shard, or ``None`` if it is not whole: it has no sidecar, or not the size that the sidecar says."""
-    try:
-        sidecar = Sidecar(**json.loads(sidecar_path(folder, number).read_bytes()))
-        return sidecar if (folder / shard_name(number)).stat().st_size == sidecar.tar_bytes else None
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
 
 
 def write_atomically(path: Path, data: str | bytes | npt.NDArray[Any]) -> None:

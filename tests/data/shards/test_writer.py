@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from diffmavil.data.shards.encode import EncodedClip
-from diffmavil.data.shards.writer import ShardWriter, read_sidecar
+from diffmavil.data.shards.sidecar import read_sidecar
+from diffmavil.data.shards.writer import ShardWriter
 
 CLIP = EncodedClip({"path": "a.b c/ü.mp4", "labels": []}, b"sound", [b"picture"] * 3)
 
