@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -70,3 +71,38 @@ def serving(folder: Path, handler: type[Plain] = Ranges) -> Iterator[str]:
             Ranges.hang.set()
         server.shutdown()
         server.server_close()
+
+
+@cache
+def _packed() -> bytes:
+    """64 MiB of nothing in 64 KiB."""
+    return gzip.compress(bytes(2**26))
+
+
+class Greedy(Ranges):
+    """Sends far more than was asked for, of some files, until the other side hangs up or ``most`` bytes are sent."""
+
+    of = ""
+    how = "endless"
+    most = 2**28
+    sent = 0
+
+    def do_GET(self) -> None:
+        if not self.path.endswith(Greedy.of):
+            super().do_GET()
+            return
+        wanted = self.headers.get("Range")
+        self.send_response(200 if wanted is None else 206)
+        if wanted is not None:
+            self.send_header("Content-Range", f"{wanted.replace('=', ' ')}/*")
+        if Greedy.how == "declared":
+            self.send_header("Content-Length", str(10**15))
+        if Greedy.how == "packed":
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        self.close_connection = True
+        chunk = bytes(2**20) if Greedy.how != "packed" else _packed()
+        with suppress(ConnectionError):
+            while Greedy.sent < Greedy.most:
+                self.wfile.write(chunk)
+                Greedy.sent += len(chunk)

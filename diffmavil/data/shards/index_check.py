@@ -187,7 +187,7 @@ class _Rows:
         self._require((counts["audio_s"] > 0) | (counts["video_s"] > 0), "there must be sound or pictures")
         for name, count in counts.items():
             first_s, last_s = rows[name].T
-            is_within = (first_s >= start_s - _ROUNDING_S) & (first_s <= last_s) & (last_s <= end_s + _ROUNDING_S)
+            is_within = (first_s >= start_s - _ROUNDING_S) & (first_s < last_s) & (last_s <= end_s + _ROUNDING_S)
             is_none = np.isnan(first_s) & np.isnan(last_s)
             self._require(np.where(count > 0, is_within & (last_s <= _MAX_S), is_none), f"{name} must lie in the clip")
         length_s = np.fmax(*(rows[name][:, 1] for name in counts)) - start_s

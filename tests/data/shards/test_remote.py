@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 from media import frames_of, write_clip
 from shards import ROOT, write_shards
-from web import Plain, Ranges, serving
+from web import Greedy, Plain, Ranges, serving
 
-from diffmavil.data import FolderSource, MediaError, ShardSource
+from diffmavil.data import ClipDataModule, FolderSource, MediaError, ShardSource
 
 CLIPS = 9
 
@@ -119,6 +120,69 @@ def test_a_server_that_knows_no_ranges(shards: Path, tmp_path: Path) -> None:
         source = ShardSource(root=f"{url}/shards", cache_dir=tmp_path)
         with source.open(next(iter(source.clips()))) as media, pytest.raises(MediaError, match="set cache_gb"):
             frames_of(media, [0.0])
+
+
+@pytest.mark.parametrize("how", ["endless", "declared", "packed"])
+@pytest.mark.parametrize("of", ["names.json", "clips.npy", ".tar"])
+@pytest.mark.parametrize("cache_gb", [0.0, 1.0])
+def test_no_more_is_taken_from_a_server_than_was_asked_for(
+    of: str, how: str, cache_gb: float, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffmavil.data.shards.remote._PAUSES_S", ())
+    monkeypatch.setattr("diffmavil.data.shards.remote.MAX_NAMES_BYTES", 2**22)
+    monkeypatch.setattr(Greedy, "of", of)
+    monkeypatch.setattr(Greedy, "how", how)
+    monkeypatch.setattr(Greedy, "sent", 0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with serving(shards.parent, Greedy) as url:
+        source = ShardSource(root=f"{url}/shards", cache_dir=tmp_path, cache_gb=cache_gb)
+        if of == ".tar":
+            with source.open(next(iter(source.clips()))) as media, pytest.raises(MediaError, match="cannot be"):
+                media.audio(0.0, 1.0, 16000)
+        else:
+            with pytest.raises(ValueError, match="root must hold an index of shards that can be read, got http"):
+                source.clips()
+    assert Greedy.sent < 2**26, "the other side hung up"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17  # KiB
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 2**22
+
+
+def test_headers_of_ones_own_are_sent_with_every_request(shards: Path, tmp_path: Path) -> None:
+    class Locked(Ranges):
+        def do_GET(self) -> None:
+            if self.headers.get("Authorization") == "Bearer me":
+                super().do_GET()
+            else:
+                self.send_error(403)
+
+    with serving(shards.parent, Locked) as url:
+        options = {"headers": {"Authorization": "Bearer me"}}
+        same(ShardSource(root=f"{url}/shards", cache_dir=tmp_path, storage_options=options), shards)
+
+
+def test_a_server_without_shards_ends_a_start_soon(
+    shards: Path, http: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffmavil.data.shards.remote._PAUSES_S", (0.0,))
+    monkeypatch.setattr("diffmavil.data.lost._MOST_LOST_SLOWLY", (3, 0.0))
+    source = ShardSource(root=f"{http}/shards", cache_dir=tmp_path)
+    source.clips()
+    Ranges.failures = 1000
+    data = ClipDataModule(source=source, num_workers=0, clip_s=0.5, num_frames=2, fps=4.0, image_size=32)
+    with pytest.raises(ValueError, match=r"none of 3 of the 9 clips .*: the storage seems to be gone; the last: .*503"):
+        data.setup("fit")
+    assert Ranges.failures == 1000 - 3 * 2
+
+
+def test_the_folder_for_what_is_fetched_is_this_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ShardSource(root="http://127.0.0.1/shards")
+    (folder,) = tmp_path.iterdir()
+    assert folder.stat().st_mode & 0o077 == 0
+    folder.rmdir()
+    folder.symlink_to("/tmp")
+    with pytest.raises(ValueError, match="cache_dir must be given where .* is another user's"):
+        ShardSource(root="http://127.0.0.1/shards")
 
 
 LOADER = """
