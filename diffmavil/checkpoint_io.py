@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from diffmavil.data.atomic import whole_file
+from diffmavil.models.checkpoints import read_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -37,3 +38,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if isinstance(cause, OSError):
                 raise OSError(cause.errno, f"{cause.strerror}; what was there is kept", str(path)) from error
             raise
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read it, if its checksums are right.
+
+        Raises:
+            CheckpointError: If it is damaged.
+        """
+        if "://" not in str(path):
+            read_checkpoint(Path(path))
+        content: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
+        return content

@@ -49,8 +49,17 @@ class ComputeAccounting(L.Callback):
         return {"epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the counts of a checkpoint."""
-        self.epochs = state_dict["epochs"]
+        """Go on from the counts of a checkpoint.
+
+        Raises:
+            ValueError: If they are no counts.
+        """
+        epochs = state_dict.get("epochs")
+        if not isinstance(epochs, list) or not all(map(_is_entry, epochs)):
+            raise ValueError(
+                "the checkpoint's counts of ComputeAccounting must be numbers of at least 0 for each epoch"
+            )
+        self.epochs = epochs
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock, also of an epoch that is gone on with in its middle."""
@@ -137,6 +146,17 @@ class ComputeAccounting(L.Callback):
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "epochs": self.epochs,
         }
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether something is what is counted of an epoch."""
+    if not isinstance(entry, dict) or not isinstance(flops := entry.get("flops"), dict):
+        return False
+    counts = [entry.get(name) for name in ("epoch", "steps", "clips")] + list(flops.values())
+    times_s = [entry.get("data_s"), entry.get("step_s")]
+    return all(type(count) is int and count >= 0 for count in counts) and all(
+        isinstance(time_s, float) and 0 <= time_s < float("inf") for time_s in times_s
+    )
 
 
 def clock_s(device: torch.device) -> float:

@@ -72,8 +72,15 @@ class LargestBatch(L.Callback):
         return {"found": self.found}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what was found when the run began."""
-        self.found = state_dict["found"]
+        """Take over what was found when the run began.
+
+        Raises:
+            ValueError: If that is no batch size.
+        """
+        found = state_dict.get("found")
+        if found is not None and (type(found) is not int or found < 1):
+            raise ValueError("the checkpoint's batch size that LargestBatch found must be an integer of at least 1")
+        self.found = found
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Probe, on a GPU, and set the batch size.

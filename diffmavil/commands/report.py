@@ -16,7 +16,7 @@ from diffmavil.commands.report_page import Section, page
 from diffmavil.commands.report_results import Result, results_table
 from diffmavil.commands.report_run import about_files, about_run, read_config
 from diffmavil.data import ClipDataModule
-from diffmavil.models.checkpoints import check_shapes, read_checkpoint, weights_of
+from diffmavil.models.checkpoints import check_weights, read_checkpoint, weights_of
 from diffmavil.models.origin import origin_of
 from diffmavil.modules import PretrainModule
 from diffmavil.modules.window_note import note_other_window
@@ -119,7 +119,7 @@ def _rebuild(run: Path) -> tuple[PretrainModule, ClipDataModule]:
     name = f"checkpoint {checkpoint}"
     content = read_checkpoint(checkpoint)
     weights = weights_of(content, module=module.kind(), name=name)
-    check_shapes(weights, module, name)
+    check_weights(weights, module, name)
     module.on_load_checkpoint(content)
     note_other_window(data, origin_of(content, name), name)
     module.load_state_dict(weights)

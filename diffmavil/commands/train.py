@@ -28,9 +28,10 @@ from diffmavil.commands.from_checkpoint import take, take_run
 from diffmavil.commands.launcher import end_with_launcher
 from diffmavil.commands.resume import logger_of
 from diffmavil.data import ClipDataModule
-from diffmavil.models.checkpoints import check_shapes, read_checkpoint, weights_of
+from diffmavil.models.checkpoints import check_weights, read_checkpoint, weights_of
 from diffmavil.models.mavil import Built
 from diffmavil.modules.base import TrainedModule
+from diffmavil.modules.checkpoint_checks import check_checkpoint
 
 
 class ConfigError(Exception):
@@ -166,9 +167,14 @@ class DiffmavilCLI(LightningCLI):
         # Lightning reads folders of shards, which the modules check
         is_sharded = isinstance(self.trainer.strategy, ModelParallelStrategy) and Path(checkpoint or "").is_dir()
         if checkpoint is not None and not is_sharded:
-            name = f"checkpoint {checkpoint}"
-            kind = self.model.kind() if isinstance(self.model, TrainedModule) else type(self.model).__name__
-            check_shapes(weights_of(read_checkpoint(checkpoint), module=kind, name=name), self.model, name)
+            name, content = f"checkpoint {checkpoint}", read_checkpoint(checkpoint)
+            if isinstance(self.model, TrainedModule):
+                resume = subcommand == "fit"
+                check_checkpoint(
+                    content, self.model, name=name, resume=resume, trainer=self.trainer, data=self.datamodule
+                )
+            else:
+                check_weights(weights_of(content, module=type(self.model).__name__, name=name), self.model, name)
         self._say_weights(kwargs["ckpt_path"])
         return kwargs | {"weights_only": True}
 

@@ -437,7 +437,7 @@ class ClipDataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on from the skipped clips of a checkpoint, where its training goes on."""
         if self.trainer is not None and self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
-            self.skipped.load(state_dict["skipped"])
+            self.skipped.load(state_dict.get("skipped"))
 
     def teardown(self, stage: str | None = None) -> None:
         """Say how many clips were skipped and why, and list them in ``skipped.csv`` in the run's folder."""

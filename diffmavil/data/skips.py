@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from diffmavil.data.errors import REASONS
 from diffmavil.types import Skip
 
 
@@ -47,6 +48,25 @@ class SkippedClips:
         """The clips as plain values, for a checkpoint."""
         return [asdict(skip) for skip in self.by_index.values()]
 
-    def load(self, state: list[dict[str, Any]]) -> None:
-        """Count on from those of a checkpoint."""
+    def load(self, state: Any) -> None:
+        """Count on from those of a checkpoint.
+
+        Raises:
+            ValueError: If they are no such list.
+        """
+        check_skips(state)
         self.by_index |= {skip["index"]: Skip(**skip) for skip in state}
+
+
+def check_skips(state: Any) -> None:
+    """Refuse what is no list of skipped clips, as :meth:`SkippedClips.state` gives it.
+
+    Raises:
+        ValueError: If so.
+    """
+    kinds = {field.name: int if field.name == "index" else str for field in fields(Skip)}
+    skips: list[Any] = state if isinstance(state, list) else [None]
+    for skip in skips:
+        fits = isinstance(skip, dict) and {key: type(value) for key, value in skip.items()} == kinds
+        if not fits or skip["index"] < 0 or skip["reason"] not in REASONS:
+            raise ValueError(f"skipped must be a list of clips, each with {', '.join(kinds)} as they are written down")

@@ -9,19 +9,29 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor, nn
 
+from diffmavil.models.checkpoint_file import check_file
+from diffmavil.models.checkpoint_values import CheckpointError, check_tensor, shown
+
+__all__ = [
+    "MARK",
+    "CheckpointError",
+    "check_mark",
+    "check_weights",
+    "mark_checkpoint",
+    "read_checkpoint",
+    "weights_of",
+]
+
 MARK = "diffmavil"
 """Key under which our checkpoints say what they are."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used; the message says which one and why, in one line."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint file without running code from it.
 
     Raises:
-        CheckpointError: If there is no such file, it is a folder, or no checkpoint of tensors and plain values.
+        CheckpointError: If there is no such file, it is a folder, it is damaged, or no checkpoint of tensors and plain
+            values.
     """
     if path.is_dir():
         raise CheckpointError(
@@ -30,6 +40,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     if not path.is_file():
         raise CheckpointError(f"checkpoint must be a file, got {path}")
+    try:
+        check_file(path)
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
     try:
         # mapped: a glance at a checkpoint of gigabytes does not read its weights; files of old PyTorch are no zip files
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
@@ -59,25 +73,30 @@ def check_mark(checkpoint: dict[str, Any], *, module: str, name: str) -> None:
     mark = checkpoint.get(MARK)
     if not isinstance(mark, dict):
         raise CheckpointError(f"{name} is no checkpoint of diffmavil")
-    if mark.get("module") != module:
-        raise CheckpointError(f"{name} is a checkpoint of {mark.get('module')}, not of {module}")
+    for key in ("module", "version"):
+        if not isinstance(mark.get(key), str):
+            raise CheckpointError(f"{name} is damaged: {MARK}.{key} must be a name, got {shown(mark.get(key))}")
+    if mark["module"] != module:
+        raise CheckpointError(f"{name} is a checkpoint of {mark['module']:.80}, not of {module}")
 
 
 def weights_of(checkpoint: dict[str, Any], *, module: str, name: str) -> dict[str, Tensor]:
-    """The weights in one of our checkpoints; see :func:`check_mark` for the arguments.
+    """The weights in one of our checkpoints, looked at by nobody yet; see :func:`check_mark` for the arguments.
 
     Raises:
-        CheckpointError: If it is not ours, or of another module.
+        CheckpointError: If it is not ours, or of another module, or has none.
     """
     check_mark(checkpoint, module=module, name=name)
-    if "state_dict" not in checkpoint:
-        raise CheckpointError(f"{name} is no checkpoint of diffmavil")
-    weights: dict[str, Tensor] = checkpoint["state_dict"]
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"{name} is damaged: state_dict must hold the weights, got {shown(weights)}")
     return weights
 
 
-def check_shapes(state: dict[str, Tensor], model: nn.Module, name: str) -> None:
-    """Refuse weights whose names or shapes are not those of ``model``.
+def check_weights(state: dict[str, Tensor], model: nn.Module, name: str) -> None:
+    """Refuse weights that are not those of ``model`` by name, shape and kind of number, or are not finite.
+
+    A floating-point weight may have another precision than the model's.
 
     Raises:
         CheckpointError: Naming the first that does not fit.
@@ -86,10 +105,9 @@ def check_shapes(state: dict[str, Tensor], model: nn.Module, name: str) -> None:
     for key, value in own.items():
         if key not in state:
             raise CheckpointError(f"{name} does not fit the config: it has no {key}")
-        if state[key].shape != value.shape:
-            raise CheckpointError(
-                f"{name} does not fit the config: {key} is {tuple(state[key].shape)}, not {tuple(value.shape)}"
-            )
+        check_tensor(state[key], like=value, key=key, name=f"{name} does not fit the config")
     for key in state:
         if key not in own:
-            raise CheckpointError(f"{name} does not fit the config: the model has no {key}")
+            raise CheckpointError(
+                f"{name} does not fit the config: the model has no {key if isinstance(key, str) else shown(key)}"[:300]
+            )

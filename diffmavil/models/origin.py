@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 
 from diffmavil.models.builders import diffmavil, diffmavil_efficient, mavil
-from diffmavil.models.checkpoints import MARK, CheckpointError, check_shapes, read_checkpoint, weights_of
+from diffmavil.models.checkpoints import MARK, CheckpointError, check_weights, read_checkpoint, weights_of
 from diffmavil.models.mavil import Built, MAViL
 from diffmavil.types import Modalities
 from diffmavil.window import Window
@@ -181,16 +181,16 @@ def load_pretrained(
     state = {key.removeprefix("model."): value for key, value in weights.items() if key.startswith("model.")}
     if model is None:
         with torch.device("meta"):  # whatever the file says of sizes, nothing larger than its weights is built
-            check_shapes(state, build_from(origin, name), name)
+            check_weights(state, build_from(origin, name), name)
         model = build_from(origin, name)
     check_patches(Origin.of(model, modalities or "audio_video"), origin, name)
     parts = {part: model.get_submodule(part) for part in _PARTS[modalities]} if modalities else None
     if parts is None:
-        check_shapes(state, model, name)
+        check_weights(state, model, name)
         model.load_state_dict(state)
     for part, module in (parts or {}).items():
         own = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
-        check_shapes(own, module, f"{name}, {part},")
+        check_weights(own, module, f"{name}, {part},")
         module.load_state_dict(own)
     return model, origin
 

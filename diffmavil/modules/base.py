@@ -11,18 +11,23 @@ from typing import Any, Final, TypeVar
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from diffmavil import __version__, keys
-from diffmavil.models.checkpoints import MARK, check_mark, check_shapes, mark_checkpoint, weights_of
+from diffmavil.models.checkpoint_values import shown
+from diffmavil.models.checkpoints import MARK, mark_checkpoint
 from diffmavil.models.origin import Origin, check_patches, origin_of, write_origin
+from diffmavil.modules.attached import data_of, trainer_of
+from diffmavil.modules.checkpoint_checks import check_checkpoint
+from diffmavil.modules.checkpoint_paths import keep_own_paths
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.modules.full_epoch import begin_next_epoch
 from diffmavil.modules.halving import BatchTooLargeError, in_halves
 from diffmavil.modules.sharding import is_sharded, shard
-from diffmavil.modules.window_note import data_of, note_other_window
+from diffmavil.modules.window_note import note_other_window
 from diffmavil.ops.distributed import several_ranks
 from diffmavil.optim import number_by_model
 from diffmavil.schedules import warmup_cosine
@@ -242,17 +247,39 @@ class TrainedModule(L.LightningModule, ABC):
             number_by_model(state, optimizer, self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that is not ours or does not fit, in one line.
+        """Refuse a checkpoint that is not ours, does not fit or is damaged, in one line; and follow no path in it.
 
         Raises:
             CheckpointError: If so.
         """
-        name = "the checkpoint"
-        check_mark(checkpoint, module=self.kind(), name=name)
-        if "state_dict" in checkpoint:  # a strategy that shards has taken the weights out and loaded them
-            check_shapes(weights_of(checkpoint, module=self.kind(), name=name), self, name)
+        name, trainer, data = "the checkpoint", trainer_of(self), data_of(self)
+        resume = trainer is not None and trainer.state.fn == "fit"
+        check_checkpoint(checkpoint, self, name=name, resume=resume, trainer=trainer, data=data)
         origin = origin_of(checkpoint, name)
         check_patches(self.origin, origin, name)
-        note_other_window(data_of(self), origin, name)
+        note_other_window(data, origin, name)
         self.halved = self.halved or checkpoint[MARK].get(HALVED, False)
+        if trainer is None:
+            return
+        dropped = keep_own_paths(checkpoint.get("callbacks", {}), trainer.callbacks, str(trainer.ckpt_path))  # type: ignore[attr-defined]
+        if not resume:
+            checkpoint.pop("loops", None)  # how far some other measurement had come
+            return
+        if dropped:
+            named = ", ".join(shown(path) for path in dropped[:3]) + ", ..." * (len(dropped) > 3)
+            rank_zero_info(
+                f"the checkpoint names {len(dropped)} files that are no checkpoints beside it, forgotten: {named}"
+            )
+        if self.uses_adamw() and "optimizer_states" in checkpoint:
+            groups = self.configure_optimizers().param_groups  # the settings of this run stand
+            for group, own in zip(checkpoint["optimizer_states"][0]["param_groups"], groups, strict=True):
+                settings = {name: value for name, value in own.items() if name != "params"}
+                numbers = group["params"]
+                group.clear()
+                group |= {"params": numbers, **settings}
         begin_next_epoch(checkpoint)
+
+    @classmethod
+    def uses_adamw(cls) -> bool:
+        """Whether the optimiser is ours, and not one of a subclass."""
+        return cls.configure_optimizers is TrainedModule.configure_optimizers

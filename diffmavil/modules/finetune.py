@@ -15,8 +15,9 @@ from diffmavil.flops import classifier_flops
 from diffmavil.models import Classifier, MAViL
 from diffmavil.models.checkpoints import MARK, CheckpointError
 from diffmavil.models.origin import Origin, encoders_for
+from diffmavil.modules.attached import data_of
 from diffmavil.modules.base import TrainedModule
-from diffmavil.modules.window_note import data_of, note_other_window
+from diffmavil.modules.window_note import note_other_window
 from diffmavil.nn.augment import Mixup, SpecAugment
 from diffmavil.ops.windows import first_windows, mean_of_windows
 from diffmavil.optim import parameter_groups
@@ -152,6 +153,9 @@ class FineTuneModule(TrainedModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is None or self.trainer.predicting or not self.classes:
             return
+        if len(self.classes) != len(data.classes):
+            count = f"{len(self.classes)} classes, not {len(data.classes)}"
+            raise CheckpointError(f"the checkpoint does not fit the data: it has {count}")
         for learned, given in zip(self.classes, data.classes, strict=True):
             if learned != given:
                 raise CheckpointError(f"the checkpoint does not fit the data: it has a class {learned}, not {given}")

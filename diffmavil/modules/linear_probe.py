@@ -16,7 +16,8 @@ from diffmavil import keys
 from diffmavil.data import ClipDataModule
 from diffmavil.models import MAViL
 from diffmavil.models.origin import encoders_for
-from diffmavil.modules.window_note import data_of, note_other_window
+from diffmavil.modules.attached import data_of
+from diffmavil.modules.window_note import note_other_window
 from diffmavil.nn.encoder import Encoder
 from diffmavil.ops.windows import first_windows, mean_of_windows
 from diffmavil.probing import linear_probe

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from diffmavil.data import ClipDataModule
 from diffmavil.models.origin import Origin
-
-
-def data_of(module: L.LightningModule) -> ClipDataModule | None:
-    """The data module that a module is run with, if it is ours."""
-    try:
-        data = getattr(module.trainer, "datamodule", None)
-    except RuntimeError:  # Lightning's, where a module has no trainer
-        return None
-    return data if isinstance(data, ClipDataModule) else None
 
 
 def note_other_window(data: ClipDataModule | None, origin: Origin, name: str) -> None:
