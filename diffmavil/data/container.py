@@ -7,6 +7,7 @@ is done with a file must be done before its deadline.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
@@ -28,6 +29,7 @@ from diffmavil.data.errors import (
     MediaError,
 )
 from diffmavil.data.media import MediaInfo, Span
+from diffmavil.data.upright import UPRIGHT, pixel_aspect, rotation_matrix
 
 MAX_SIDE_PX: Final = 8192
 """Pictures with a longer side are not decoded, nor any with more pixels than its square."""
@@ -43,6 +45,9 @@ _FORMATS: Final = """
 
 _ESTIMATED_DURATION: Final = frozenset("aac ac3 amr eac3 h264 hevc loas m4v mp3 mpegvideo".split())
 """Formats that state no duration: FFmpeg guesses it from the bit rate, so the packets are read for it."""
+
+_STATED_TRACKS: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "avi"})
+"""Formats with an index: each track states its own length."""
 
 _SIGNATURES: Final = (
     (4, b"ftyp"),
@@ -82,6 +87,7 @@ class Container:
         info: What the file says about itself.
         audio: The stream of sound, or ``None``.
         video: The stream of pictures, or ``None``; cover art is none.
+        pixel_aspect: Width of the pictures' pixels over their height.
 
     Raises:
         MediaError: If there is no such file, or if it is no media file.
@@ -90,6 +96,7 @@ class Container:
     info: MediaInfo
     audio: Any
     video: Any
+    pixel_aspect: float
     _container: Any
     _zero_s: float
     _at_start: bool
@@ -114,6 +121,8 @@ class Container:
                 raise MediaError(path, CANNOT_DECODE, "its header is lost")
             with self.errors():
                 self._check_size()
+                stated = None if self.video is None else self.video.sample_aspect_ratio
+                self.pixel_aspect = pixel_aspect(float(stated or 0))
                 self.info = self._read_info()
         except BaseException:
             self.close()
@@ -223,11 +232,28 @@ class Container:
             if stream is None:
                 return None
             begin_s = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base) - self._zero_s
-            stated_s = float(stream.duration * stream.time_base) if stream.duration else _tagged_s(stream)
+            stated_s = float(stream.duration * stream.time_base) if stream.duration else inf
             end_s: float = ends_s.get(stream.index, 0.0)
-            return begin_s, min(begin_s + stated_s, end_s)
+            return begin_s, min(begin_s + min(stated_s, _tagged_s(stream)), end_s)
 
         return MediaInfo(duration_s, span(self.audio), span(self.video))
+
+    def is_cut_off(self, video_end_s: float, tolerance_s: float) -> bool:
+        """Whether pictures that end before the file states are cut off; or else the last one stands from there on.
+
+        Where the file is written as a stream, what is stated is often no more than the length of all. They are not cut
+        off then if packets go on to that, and none is of later pictures. All of it is read for that, not decoded.
+
+        Args:
+            video_end_s: Where the last picture that can be decoded ends.
+            tolerance_s: By how much stated ends may be too late.
+        """
+        if self._container.format.name in _STATED_TRACKS:
+            return True
+        self._reopen()
+        ends_s = self._read_packets()
+        is_whole = max(ends_s.values(), default=0.0) >= self.info.duration_s - tolerance_s
+        return not is_whole or ends_s.get(self.video.index, 0.0) > video_end_s + tolerance_s
 
     def _read_packets(self) -> dict[int, float]:
         """End of each stream, from reading the whole file without decoding it."""
@@ -255,6 +281,18 @@ def length_s(stream: Any, frame: Any) -> float:
     if frame.duration and frame.time_base:
         return float(frame.duration * frame.time_base)
     return float(1 / (stream.guessed_rate or 25))
+
+
+def display_matrix(frame: Any) -> tuple[float, float, float, float]:
+    """How a decoded frame is to be turned and mirrored: a, b, c, d of :func:`diffmavil.data.upright.upright`."""
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # the frame also has side data of a kind that PyAV has no name for, and it gives none then
+        return rotation_matrix(float(frame.rotation))
+    if data is None:
+        return UPRIGHT
+    a, b, _, c, d = struct.unpack("5i", bytes(data)[:20])
+    return float(a), float(b), float(c), float(d)
 
 
 def _is_film(stream: Any) -> bool:

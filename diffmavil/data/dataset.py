@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from diffmavil.data.audit import check_segment
 from diffmavil.data.batch_memory import BatchMemory, Parcel, Pools
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip
@@ -255,9 +256,10 @@ class ClipDataset(Dataset[Item]):
         """Start and end of the clip, within what the file has of the wanted streams."""
         wanted = [
             (self.has_audio, media.info.audio_s, NO_AUDIO),
-            (self.has_video, media.info.video_s, NO_VIDEO),
+            (self.has_video, media.info.shown_s, NO_VIDEO),
         ]
-        start_s, end_s = clip.start_s or 0.0, float("inf") if clip.end_s is None else clip.end_s
+        start_s, wanted_s = clip.start_s or 0.0, inf if clip.end_s is None else clip.end_s
+        end_s = wanted_s
         for is_wanted, span_s, reason in wanted:
             if is_wanted:
                 if span_s is None:
@@ -267,6 +269,7 @@ class ClipDataset(Dataset[Item]):
             raise MediaError(
                 clip.path, TOO_SHORT, f"the clip begins at {start_s:.2f} s, the file ends at {end_s:.2f} s"
             )
+        check_segment(clip.path, wanted_s - start_s, end_s - start_s, media.cut_short_s)
         return start_s, end_s
 
     def _read_audio(self, sample: Sample, media: Media, start_s: float, end_s: float, memory: BatchMemory) -> None:

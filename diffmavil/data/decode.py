@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
-from diffmavil.data.container import Container, length_s
+from diffmavil.data.container import MAX_SIDE_PX, Container, display_matrix, length_s
 from diffmavil.data.errors import CANNOT_DECODE, NO_AUDIO, NO_VIDEO, MediaError
 from diffmavil.data.media import TIMEOUT_S, Media, MediaInfo, Span
 from diffmavil.data.mono import Mono
+from diffmavil.data.upright import shown_size, upright
 
 _PREROLL_S: Final = 0.25
 """Sound decoded before a window, so that codecs with memory have settled when it begins."""
@@ -138,8 +139,8 @@ class MediaFile(Media):
             short_side: Pixels to which the shorter side of larger pictures is brought; ``None``: all as they are.
 
         Yields:
-            RGB pictures, upright, of one shape (H, W, 3): at each instant the last one that began before or at
-            it; before the first picture, the first.
+            RGB pictures, upright and of square pixels, of one shape (H, W, 3): at each instant the last one that began
+            before or at it; before the first picture, the first. The last one stands until the sound ends.
 
         Raises:
             MediaError: If there is no video track, or fewer pictures than the file states.
@@ -192,13 +193,14 @@ class MediaFile(Media):
     def _picture(self, frame: Any, short_side: int | None) -> npt.NDArray[np.uint8]:
         if frame.is_corrupt:
             raise MediaError(self.path, CANNOT_DECODE, "damaged picture")
-        scale = min(1.0, (short_side or inf) / min(frame.width, frame.height))
-        width, height = round(frame.width * scale), round(frame.height * scale)
+        width, height = shown_size(frame.width, frame.height, self._file.pixel_aspect, short_side, MAX_SIDE_PX)
         # one thread: FFmpeg would start one a core for every picture, which costs more than the conversion
         picture = self._to_rgb.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
-        return np.ascontiguousarray(np.rot90(picture.astype(np.uint8, copy=False), round(frame.rotation / 90)))
+        return upright(picture.astype(np.uint8, copy=False), display_matrix(frame))
 
     def _check_length(self, what: str, end_s: float, wanted_s: float, span_s: Span) -> None:
-        if end_s < min(wanted_s, span_s[1]) - _MISSING_S[what]:
+        missing_s = _MISSING_S[what]
+        is_short = end_s < min(wanted_s, span_s[1]) - missing_s
+        if is_short and (what == "sound" or self._file.is_cut_off(end_s, missing_s)):
             detail = f"the {what} breaks off at {end_s:.2f} s of {span_s[1]:.2f} s"
             raise MediaError(self.path, CANNOT_DECODE, detail)

@@ -17,6 +17,9 @@ Span = tuple[float, float]
 TIMEOUT_S: Final = 30.0
 """Seconds for all that is done with a file, where nothing else is said."""
 
+MAX_CUT_SHORT_S: Final = 0.5
+"""Seconds that a file may lack at the end of a segment, where nothing else is said."""
+
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
@@ -32,6 +35,13 @@ class MediaInfo:
     audio_s: Span | None
     video_s: Span | None
 
+    @property
+    def shown_s(self) -> Span | None:
+        """From when until when there is a picture to see: the last one stands until the sound ends."""
+        if self.video_s is None or self.audio_s is None:
+            return self.video_s
+        return self.video_s[0], max(self.video_s[1], self.audio_s[1])
+
 
 class Media(ABC):
     """Sound and pictures of one open file, for ``with``.
@@ -42,11 +52,13 @@ class Media(ABC):
         path: The file, or where in a shard the clip is; for messages.
         info: What there is.
         max_fps: Most pictures a second that there are, where that is the choice of who prepared them.
+        cut_short_s: Seconds that it may lack at the end of a segment; ``None`` where that has been checked before.
     """
 
     path: str
     info: MediaInfo
     max_fps: float | None = None
+    cut_short_s: float | None = MAX_CUT_SHORT_S
 
     def __enter__(self) -> Media:
         return self

@@ -188,6 +188,28 @@ def test_clip_beyond_the_end_of_its_file(folder: Path) -> None:
         window(dataset([Clip(str(folder / "ramp.mp4"), start_s=7.0)]), 0, Request(0, 0))
 
 
+@pytest.mark.parametrize("modalities", ["audio_video", "audio", "video"])
+@pytest.mark.parametrize(("end_s", "is_cut"), [(6.4, False), (6.6, True), (11.0, True)])
+def test_a_segment_of_which_a_file_has_a_part_only_is_too_short(
+    folder: Path, end_s: float, is_cut: bool, modalities: Modalities
+) -> None:
+    data = dataset([Clip(str(folder / "ramp.mp4"), start_s=1.0, end_s=end_s)], modalities=modalities)
+    batch = batch_of(data, [Request(0, 0)])
+    reasons = [(skip.reason, skip.detail) for skip in batch.skips]
+    detail = f"the file has 5.00 s of the segment's {end_s - 1.0:.2f} s"
+    assert reasons == ([("too short", detail)] if is_cut else []) and len(batch.index) == (not is_cut)
+
+
+def test_a_prepared_segment_follows_the_rule_by_which_it_was_prepared(folder: Path) -> None:
+    data = dataset([Clip("good", start_s=0.0, end_s=5.0)], clip_s=0.5, num_frames=3, fps=6.0)
+    data.open = lambda clip: Drawn([32] * 3)
+    assert [skip.reason for skip in batch_of(data, [Request(0, 0)]).skips] == ["too short"]
+    prepared = Drawn([32] * 3)
+    prepared.cut_short_s = None
+    data.open = lambda clip: prepared
+    assert len(batch_of(data, [Request(0, 0)]).index) == 1
+
+
 def test_evaluation_leaves_broken_clips_out(folder: Path) -> None:
     data = dataset([Clip(str(folder / name)) for name in ("ramp.mp4", "empty.mp4", "silent.mp4", "short.mp4")])
     batch = batch_of(data, [Request(0, k) for k in range(4)])

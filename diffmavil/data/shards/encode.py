@@ -62,10 +62,10 @@ def encode_clip(clip: Clip, media: Media, modalities: Modalities, stored: Stored
     if modalities != "video":
         in_file["audio"] = _within(media.info.audio_s, start_s, end_s)
     if modalities != "audio":
-        in_file["video"] = _within(media.info.video_s, start_s, end_s)
+        in_file["video"] = _within(media.info.shown_s, start_s, end_s)
     spans = {kind: None if span is None else (span[0] - start_s, span[1] - start_s) for kind, span in in_file.items()}
     audit.check_spans(clip.path, spans)
-    audit.check_segment(clip.path, end_s - start_s, max(span[1] for span in spans.values() if span is not None))
+    audit.check_segment(clip.path, end_s - start_s, min(span[1] for span in spans.values() if span is not None))
     flac, jpegs = b"", []
     if audio_s := spans.get("audio"):
         samples = media.audio(start_s, audio_s[1], stored.sample_rate_hz)
@@ -76,6 +76,9 @@ def encode_clip(clip: Clip, media: Media, modalities: Modalities, stored: Stored
         jpegs = _jpegs(clip.path, media, [start_s + k / stored.fps for k in range(count)], stored, audit)
     if (size := len(flac) + sum(map(len, jpegs))) > MAX_CLIP_BYTES // 2:  # headers and padding come to it
         raise MediaError(clip.path, TOO_LARGE, f"{size} bytes")
+    if (audio_s := spans.get("audio")) and (film_s := _within(media.info.video_s, start_s, end_s)) and jpegs:
+        # last: a file of one picture is still, rather than apart
+        audit.check_together(clip.path, [audio_s, (film_s[0] - start_s, film_s[1] - start_s)])
     about = {
         **asdict(clip),
         "duration_s": max(span[1] for span in spans.values() if span is not None),

@@ -177,6 +177,8 @@ class ShardMedia(Media):
         IndexError: If there is no clip of that number.
     """
 
+    cut_short_s = None  # diffmavil prepare has checked it, by a rule of its user's choice
+
     def __init__(self, index: ShardIndex, files: ShardFiles, row: int, root: str, limit: TimeLimit) -> None:
         self._index, self._files, self._row, self._limit = index, files, index.rows[row], limit
         number, start_s = int(self._row["shard"]), float(self._row["start_s"])
