@@ -53,6 +53,8 @@ class RawBatch:
         flipped: Clips whose pictures are to be mirrored.
         num_frames: Real frames of each clip.
         labels: Class ids (one label a clip), or 0/1 indicators (several labels a clip).
+        silent: Windows in whose sound no sample differs from the others.
+        still: Training windows of several pictures that do not differ.
         skips: Clips of this batch that could not be read.
         is_short: Whether no other clip could be read either, where one of those could not.
     """
@@ -65,6 +67,8 @@ class RawBatch:
     flipped: Bool[Tensor, " B"] | None = None
     num_frames: Int[Tensor, " B"] | None = None
     labels: Int[Tensor, " B"] | Float[Tensor, "B K"] | None = None
+    silent: Bool[Tensor, " B"] | None = None
+    still: Bool[Tensor, " B"] | None = None
     skips: list[Skip] = field(default_factory=list)
     is_short: bool = False
 

@@ -19,6 +19,7 @@ from diffmavil.data.batch_memory import Pools
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import SPLITS, ClipSource, SourceError
 from diffmavil.data.dataset import ClipDataset, Item, Request
+from diffmavil.data.empty_windows import EmptyWindows
 from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, MediaError
 from diffmavil.data.loader import ResumableLoader
 from diffmavil.data.lost import MOST_LOST, LostInARow
@@ -72,6 +73,7 @@ class ClipDataModule(L.LightningDataModule):
         clips: All clips of the source, after ``setup``.
         split_indices: Positions in ``clips`` of the train, val and test split.
         skipped: Clips that could not be read so far, by their position.
+        empty_windows: Silent and still windows that the training has read so far.
         batch_size_of_epoch: Batch size of an epoch, where it changes over training (set by a callback).
 
     Raises:
@@ -186,6 +188,8 @@ class ClipDataModule(L.LightningDataModule):
         self.clips = ClipTable([])
         self.split_indices: dict[str, Positions] = {}
         self.skipped = SkippedClips()
+        self.empty_windows = EmptyWindows()
+        self._counts_from_resume = False
         self.batch_size_of_epoch: Callable[[int], int] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -348,10 +352,10 @@ class ClipDataModule(L.LightningDataModule):
 
         Args:
             indices: Positions of the clips.
-            modalities: What to read, if less than the data module's.
+            modalities: What to decode, if less than the data module's. A clip must have all of those all the same.
         """
         order = AsListed(indices)
-        dataset = self._dataset(order.indices, training=False, modalities=modalities or self.modalities)
+        dataset = self._dataset(order.indices, training=False, modalities=self.modalities, decoded=modalities)
         return self._loader(dataset, EpochSampler(order=order, batch_size=self.eval_batch_size, training=False))
 
     def _split_loader(self, indices: Positions) -> DataLoader[Item]:
@@ -373,13 +377,16 @@ class ClipDataModule(L.LightningDataModule):
             persistent_workers=self.num_workers > 0 and sampler.training and self.batch_size_of_epoch is None,
         )
 
-    def _dataset(self, indices: Positions, *, training: bool, modalities: Modalities) -> ClipDataset:
+    def _dataset(
+        self, indices: Positions, *, training: bool, modalities: Modalities, decoded: Modalities | None = None
+    ) -> ClipDataset:
         crop = partial(random_crop, min_scale=self.crop_min_scale, flip=self.horizontal_flip)
         return ClipDataset(
             clips=self.clips,
             open=partial(self.source.open, timeout_s=self.timeout_s),
             indices=indices,
             modalities=modalities,
+            decoded=decoded,
             training=training,
             replace=self.on_error == "skip",
             seed=self.seed,
@@ -402,7 +409,7 @@ class ClipDataModule(L.LightningDataModule):
         return to_batch(raw, self.audio_transform, self.video_size)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Note the skipped clips, and drop counts that say nothing, while they can be read for free.
+        """Note skipped clips and empty windows, and drop counts that say nothing, while they can be read for free.
 
         Raises:
             MediaError: If a clip could not be read and ``on_error`` is ``"raise"``, or if none could in its place.
@@ -417,12 +424,14 @@ class ClipDataModule(L.LightningDataModule):
             last = batch.skips[-1]
             detail = f"{last.detail}; nor can others that were tried be read: is the storage gone?"
             raise MediaError(last.path, last.reason, detail.removeprefix("; "))
+        if self.trainer is not None and self.trainer.training:
+            self.empty_windows.add(batch)
         num_samples, num_frames = batch.num_samples, batch.num_frames
         if num_samples is not None and bool((num_samples == self.audio_transform.num_samples).all()):
             num_samples = None
         if num_frames is not None and bool((num_frames == self.num_frames).all()):
             num_frames = None
-        return replace(batch, skips=[], num_samples=num_samples, num_frames=num_frames)
+        return replace(batch, skips=[], silent=None, still=None, num_samples=num_samples, num_frames=num_frames)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Compute, on the device, what a model reads."""
@@ -431,22 +440,38 @@ class ClipDataModule(L.LightningDataModule):
         return to_batch(batch, self.audio_transform, self.video_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """Clips skipped so far, for a checkpoint; of several processes it keeps those of the first."""
-        return {"skipped": self.skipped.state()}
+        """Clips skipped and windows counted so far, for a checkpoint; of several processes it keeps the first one's."""
+        return {"skipped": self.skipped.state(), "empty_windows": self.empty_windows.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Count on from the skipped clips of a checkpoint, where its training goes on."""
-        if self.trainer is not None and self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
+        """Count on from a checkpoint, where its training goes on."""
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return
+        if self.trainer.is_global_zero:
             self.skipped.load(state_dict.get("skipped"))
+        counts = state_dict.get("empty_windows")  # older checkpoints have none
+        if counts is not None and self.trainer.is_global_zero:
+            self.empty_windows.load(counts)
+        else:
+            self._counts_from_resume = True
 
     def teardown(self, stage: str | None = None) -> None:
-        """Say how many clips were skipped and why, and list them in ``skipped.csv`` in the run's folder."""
+        """Say how many clips were skipped and why, and list them in ``skipped.csv`` in the run's folder.
+
+        After a training also how many of its windows were silent or still; each of several processes says its own.
+        """
         folder = None
         if self.trainer is not None:  # log_dir is a broadcast: all ranks must ask, also those that skipped nothing
             folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        if stage == "fit" and (counts := self.empty_windows.summary()):
+            rank = self._place()[0] if self._place()[1] > 1 else None
+            since = " since the run was resumed" * self._counts_from_resume
+            _LOG.warning(("" if rank is None else f"rank {rank}: ") + counts + since)
         if not self.skipped:
             return
-        _LOG.warning(self.skipped.summary(len(self.clips)))
+        listed = ""
         if folder is not None and self.trainer is not None:
             name = "skipped.csv" if self.trainer.world_size == 1 else f"skipped_rank{self.trainer.global_rank}.csv"
             self.skipped.write(folder / name)
+            listed = f"; listed in {folder / name}"
+        _LOG.warning(self.skipped.summary(len(self.clips)) + listed)

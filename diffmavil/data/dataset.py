@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from diffmavil.data.audit import check_segment
+from diffmavil.data.audit import STILL_LEVELS, check_segment, is_silent, moves
 from diffmavil.data.batch_memory import BatchMemory, Parcel, Pools
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip
@@ -66,6 +66,8 @@ class Sample:
     frames: npt.NDArray[np.uint8] | None = None
     flipped: bool = False
     num_frames: int = 0
+    silent: bool = False
+    still: bool = False
 
 
 @dataclass
@@ -97,7 +99,8 @@ class ClipDataset(Dataset[Item]):
         clips: All clips of the data set.
         open: Opens one of them, such as :meth:`diffmavil.data.ClipSource.open`.
         indices: Positions of those that may take the place of an unreadable one.
-        modalities: What to read.
+        modalities: What a clip must have.
+        decoded: What of that is read; ``None``: all. Damage in the rest is not found then.
         training: Whether windows are random.
         replace: Whether unreadable clips are replaced, in training.
         seed: Seed of all random choices.
@@ -127,11 +130,14 @@ class ClipDataset(Dataset[Item]):
         crop: Callable[[int, int], Crop],
         windows: int = 1,
         num_indicators: int | None = None,
+        decoded: Modalities | None = None,
     ) -> None:
         self.clips = clips
         self.open = open
         self.indices = indices
-        self.has_audio, self.has_video = modalities != "video", modalities != "audio"
+        self.modalities = modalities
+        decoded = decoded or modalities
+        self.has_audio, self.has_video = decoded != "video", decoded != "audio"
         self.training = training
         self.replace = training and replace
         self.seed = seed
@@ -255,8 +261,8 @@ class ClipDataset(Dataset[Item]):
     def _segment(self, clip: Clip, media: Media) -> tuple[float, float]:
         """Start and end of the clip, within what the file has of the wanted streams."""
         wanted = [
-            (self.has_audio, media.info.audio_s, NO_AUDIO),
-            (self.has_video, media.info.shown_s, NO_VIDEO),
+            (self.modalities != "video", media.info.audio_s, NO_AUDIO),
+            (self.modalities != "audio", media.info.shown_s, NO_VIDEO),
         ]
         start_s, wanted_s = clip.start_s or 0.0, inf if clip.end_s is None else clip.end_s
         end_s = wanted_s
@@ -279,7 +285,7 @@ class ClipDataset(Dataset[Item]):
             raise MediaError(media.path, TOO_SHORT, f"no sound at {start_s:.2f} s")
         row = memory.waveform.append(size, dtype=np.int16)
         row[: len(samples)], row[len(samples) :] = samples, 0
-        sample.waveform = row
+        sample.waveform, sample.silent = row, is_silent(samples)
         sample.num_samples = size if len(samples) >= self.audio.min_samples else len(samples)
 
     def _read_frames(self, sample: Sample, media: Media, start_s: float, end_s: float, memory: BatchMemory) -> None:
@@ -301,6 +307,8 @@ class ClipDataset(Dataset[Item]):
         if sample.frames is None or taken != len(times_s) or picture.shape != shape:
             raise MediaError(media.path, CANNOT_DECODE, f"no {len(times_s)} pictures of one size")
         sample.frames[taken:] = sample.frames[taken - 1]
+        if self.training and self.num_frames > 1:  # the last one first: most of what moves has moved by then
+            sample.still = not any(moves(sample.frames[0], frame, STILL_LEVELS) for frame in sample.frames[:0:-1])
 
     def collate(self, read: Items) -> RawBatch | Parcel:
         """Put a batch together; where there are no samples, the streams have no rows.
@@ -315,11 +323,14 @@ class ClipDataset(Dataset[Item]):
         if self.has_audio:
             batch.waveform = read.memory.waveform.bytes().view(torch.int16).view(-1, self.audio.num_samples)
             batch.num_samples = torch.tensor([s.num_samples for s in samples], dtype=torch.long)
+            batch.silent = torch.tensor([s.silent for s in samples], dtype=torch.bool)
         if self.has_video:
             batch.frames = read.memory.frames.bytes()
             batch.frame_sizes = [(s.frames.shape[1], s.frames.shape[2]) for s in samples if s.frames is not None]
             batch.flipped = torch.tensor([s.flipped for s in samples], dtype=torch.bool)
             batch.num_frames = torch.tensor([s.num_frames for s in samples], dtype=torch.long)
+            if self.training:
+                batch.still = torch.tensor([s.still for s in samples], dtype=torch.bool)
         if self.clips.classes:
             batch.labels = self._labels([self.clips.class_ids(s.index) for s in samples])
         return Parcel(batch) if read.memory.shared else batch

@@ -26,15 +26,16 @@ class SkippedClips:
         """Note a clip; what was said of it first stands."""
         self.by_index.setdefault(skip.index, skip)
 
-    def summary(self, clips: int) -> str:
+    def summary(self, clips: int, did: str = "skipped") -> str:
         """One line such as ``skipped 3 of 20 clips: 2 no audio track, 1 empty file``.
 
         Args:
             clips: How many clips there are.
+            did: What was done about them.
         """
         reasons = Counter(skip.reason for skip in self.by_index.values()).most_common()
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons)
-        return f"skipped {len(self)} of {clips} clips" + (f": {counts}" if counts else "")
+        return f"{did} {len(self)} of {clips} clips" + (f": {counts}" if counts else "")
 
     def write(self, path: Path) -> None:
         """List them in a CSV file: path, reason, detail."""
