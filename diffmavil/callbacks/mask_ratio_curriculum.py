@@ -45,6 +45,14 @@ class MaskRatioCurriculum(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Set the ratios of this step."""
+        self._set(trainer, pl_module, batch_idx)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Set those of the step before it, where a run is resumed between the two."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._set(trainer, pl_module, trainer.fit_loop.batch_idx)
+
+    def _set(self, trainer: L.Trainer, pl_module: L.LightningModule, batch_idx: int) -> None:
         if not isinstance(pl_module, PretrainModule):
             raise ValueError(f"MaskRatioCurriculum needs a PretrainModule, got {type(pl_module).__name__}")
         if self.per == "epoch" and trainer.max_epochs is not None and trainer.max_epochs > 0:

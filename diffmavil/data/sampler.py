@@ -97,12 +97,15 @@ class EpochSampler(Sampler[list[Request]]):
         return zlib.crc32(self._order(self.epoch).tobytes())
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go to where an epoch was left.
+        """Go to where an epoch was left; to its end, where it is said to have ``ended`` before all was read.
 
         Raises:
             ValueError: If that was in its middle, and the batches of all ranks together are now made otherwise.
         """
         self.epoch, self._done, self.given = state_dict["epoch"], state_dict["batches"], 0
+        if state_dict.get("ended"):
+            self._done = len(self)
+            return
         for name, what, now in (
             ("global_batch", "data.batch_size times the number of processes", self._of_all),
             ("clips", "the number of training clips", self._order.clips),

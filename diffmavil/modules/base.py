@@ -24,8 +24,8 @@ from diffmavil.modules.checkpoint_checks import check_checkpoint
 from diffmavil.modules.checkpoint_paths import keep_own_paths
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
-from diffmavil.modules.full_epoch import begin_next_epoch
 from diffmavil.modules.halving import BatchTooLargeError, in_halves
+from diffmavil.modules.resume_point import begins_an_epoch, mark_validation, set_resume_point
 from diffmavil.modules.sharding import is_sharded, shard
 from diffmavil.modules.window_note import note_other_window
 from diffmavil.ops.distributed import several_ranks
@@ -42,12 +42,16 @@ HALVED: Final = "halved"
 def run_progress(trainer: L.Trainer, batch_idx: int) -> float:
     """Share of a run that is done before batch ``batch_idx`` of the current epoch, in [0, 1].
 
-    It counts epochs and the part of the current one, so it holds whatever the batch size does.
+    Of epochs (with the part of the current one, so it holds whatever the batch size does) or of steps, whichever is
+    further: the run ends with the first.
     """
+    progress = 0.0
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         done = batch_idx / trainer.num_training_batches if trainer.num_training_batches else 0.0
-        return min((trainer.current_epoch + done) / trainer.max_epochs, 1.0)
-    return min(trainer.global_step / trainer.max_steps, 1.0) if trainer.max_steps > 0 else 0.0
+        progress = (trainer.current_epoch + done) / trainer.max_epochs
+    if trainer.max_steps > 0:
+        progress = max(progress, trainer.global_step / trainer.max_steps)
+    return min(progress, 1.0)
 
 
 class TrainedModule(L.LightningModule, ABC):
@@ -128,6 +132,9 @@ class TrainedModule(L.LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Let the settings of this run stand where a checkpoint brought its own."""
+        if begins_an_epoch(self.trainer):
+            # with max_steps, Lightning takes each resumed run for one in mid-epoch
+            self.trainer.fit_loop.epoch_loop.restarting = False
         groups = self.trainer.optimizers[0].param_groups
         for group, wanted in zip(groups, self.parameter_groups(), strict=True):
             group.update({name: value for name, value in wanted.items() if name != "params"}, betas=self.betas)
@@ -242,6 +249,7 @@ class TrainedModule(L.LightningModule, ABC):
             checkpoint[MARK][HALVED] = True
         data = data_of(self)
         write_origin(checkpoint, replace(self.origin, window=None if data is None else data.window))
+        mark_validation(self.trainer, checkpoint)
         states = checkpoint.get("optimizer_states", [])  # a checkpoint of the weights alone has none
         for state, optimizer in zip(states, self.trainer.optimizers, strict=False):
             number_by_model(state, optimizer, self)
@@ -277,7 +285,7 @@ class TrainedModule(L.LightningModule, ABC):
                 numbers = group["params"]
                 group.clear()
                 group |= {"params": numbers, **settings}
-        begin_next_epoch(checkpoint)
+        set_resume_point(checkpoint)
 
     @classmethod
     def uses_adamw(cls) -> bool:
