@@ -8,6 +8,7 @@ import lightning as L
 
 from diffmavil import keys
 from diffmavil.callbacks.mask_ratio_curriculum import MaskRatioCurriculum
+from diffmavil.callbacks.run_length import batches_of_epoch, epochs_of_run, steps_of_epoch
 from diffmavil.callbacks.saved_bytes import saved_bytes_per_clip
 from diffmavil.data import ClipDataModule
 from diffmavil.flops import num_patches
@@ -60,13 +61,24 @@ class AdaptiveBatchSize(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not curricula or not isinstance(pl_module, PretrainModule) or not isinstance(data, ClipDataModule):
             raise ValueError("AdaptiveBatchSize needs a MaskRatioCurriculum, a PretrainModule and a ClipDataModule")
-        max_epochs = trainer.max_epochs
-        if max_epochs is None or max_epochs < 1:
-            raise ValueError(f"AdaptiveBatchSize needs trainer.max_epochs to be at least 1, got {max_epochs}")
-        most = max(data.batch_size, data.num_epoch_clips // trainer.world_size)
-        sizes = self.sizes(curricula[0], pl_module, data, max_epochs, most)
+        clips = data.num_epoch_clips
+        most = max(data.batch_size, clips // trainer.world_size)
+
+        def steps(epochs: int) -> list[int]:
+            batches = [
+                batches_of_epoch(trainer, clips, size)
+                for size in self.sizes(curricula[0], pl_module, data, epochs, most)
+            ]
+            return [steps_of_epoch(trainer, epoch, count) for epoch, count in enumerate(batches)]
+
+        epochs = epochs_of_run(trainer, steps)
+        if epochs is None:
+            raise ValueError("AdaptiveBatchSize needs trainer.max_epochs or trainer.max_steps, got neither")
+        for curriculum in curricula:
+            curriculum.epochs = epochs
+        sizes = self.sizes(curricula[0], pl_module, data, epochs, most)
         # a finished run that is taken up again asks for the epoch after its last
-        data.batch_size_of_epoch = lambda epoch: sizes[min(epoch, max_epochs - 1)]
+        data.batch_size_of_epoch = lambda epoch: sizes[min(epoch, len(sizes) - 1)]
         self._reference = self._reference or data.batch_size  # as configured, whatever a LargestBatch finds
 
     def sizes(

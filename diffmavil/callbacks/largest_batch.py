@@ -137,11 +137,13 @@ class LargestBatch(L.Callback):
         self, trainer: L.Trainer, module: PretrainModule, data: ClipDataModule
     ) -> list[tuple[tuple[float, float], int]]:
         """Ratios and clips of the steps that need most: cost by clip and clips change steadily, so at either end."""
-        epochs = trainer.max_epochs
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         curriculum = next((c for c in callbacks if isinstance(c, MaskRatioCurriculum)), None)
-        if curriculum is None or epochs is None or epochs < 1:
+        if curriculum is None:
             return [((module.audio_mask_ratio, module.video_mask_ratio), data.batch_size)]
+        # without AdaptiveBatchSize max_steps may end the run earlier, but at the same ratios
+        most = trainer.max_epochs
+        epochs = curriculum.epochs or (2 if most is None or most < 1 else most)
         moments = (0,) if curriculum.per == "epoch" else (0, 1)  # an epoch's begin, and its end
         of_epoch = data.batch_size_of_epoch
         return [

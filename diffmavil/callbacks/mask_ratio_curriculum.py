@@ -6,8 +6,8 @@ from typing import Literal
 
 import lightning as L
 
+from diffmavil.callbacks.run_length import epochs_of_run, steps_of_epoch
 from diffmavil.modules import PretrainModule
-from diffmavil.modules.base import run_progress
 from diffmavil.schedules import Schedule
 from diffmavil.types import Batch
 
@@ -15,6 +15,7 @@ from diffmavil.types import Batch
 class MaskRatioCurriculum(L.Callback):
     """Sets the pretraining module's mask ratios before every step.
 
+    Its end is that of the run, be it ``max_epochs`` or the epoch in which ``max_steps`` is reached.
     The ratios are computed when they are used, so a run that is resumed in the middle of an epoch has the right ones.
 
     Args:
@@ -34,6 +35,8 @@ class MaskRatioCurriculum(L.Callback):
                 if not 0 <= end < 1:
                     raise ValueError(f"{name} mask ratio must be in [0, 1), got {end}")
         self.audio, self.video, self.per = audio, video, per
+        self.epochs: int | None = None
+        """Epochs of the run, where another callback makes their batches and so knows (AdaptiveBatchSize)."""
 
     def ratios_of_epoch(self, epoch: int | float, max_epochs: int) -> tuple[float, float]:
         """Audio and video ratio with which epoch ``epoch`` of ``max_epochs`` begins (1.5: the middle of the second)."""
@@ -55,9 +58,13 @@ class MaskRatioCurriculum(L.Callback):
     def _set(self, trainer: L.Trainer, pl_module: L.LightningModule, batch_idx: int) -> None:
         if not isinstance(pl_module, PretrainModule):
             raise ValueError(f"MaskRatioCurriculum needs a PretrainModule, got {type(pl_module).__name__}")
-        if self.per == "epoch" and trainer.max_epochs is not None and trainer.max_epochs > 0:
-            audio, video = self.ratios_of_epoch(trainer.current_epoch, trainer.max_epochs)
-        else:
-            progress = run_progress(trainer, batch_idx)
-            audio, video = self.audio.at(progress), self.video.at(progress)
-        pl_module.audio_mask_ratio, pl_module.video_mask_ratio = audio, video
+        batches = int(trainer.num_training_batches)
+        epochs = self.epochs or epochs_of_run(
+            trainer, lambda epochs: [steps_of_epoch(trainer, epoch, batches) for epoch in range(epochs)]
+        )
+        if epochs is None:
+            raise ValueError("MaskRatioCurriculum needs trainer.max_epochs or trainer.max_steps, got neither")
+        epoch: int | float = trainer.current_epoch
+        if self.per == "step" and batches:
+            epoch += batch_idx / batches
+        pl_module.audio_mask_ratio, pl_module.video_mask_ratio = self.ratios_of_epoch(epoch, epochs)

@@ -75,6 +75,9 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[EpochPlan]:
     max_epochs = trainer.get("max_epochs")
     if not isinstance(max_epochs, int) or max_epochs < 1:
         raise ValueError(f"trainer.max_epochs must be at least 1 to plan a run, got {max_epochs}")
+    max_steps = trainer.get("max_steps", -1)
+    if max_steps != -1:
+        raise ValueError(f"trainer.max_steps must be left out to plan a run by epochs, got {max_steps}")
     callbacks = _callbacks(trainer.get("callbacks") or [])
     curriculum = next((c for c in callbacks if isinstance(c, MaskRatioCurriculum)), None)
     adaptive = next((c for c in callbacks if isinstance(c, AdaptiveBatchSize)), None)

@@ -309,6 +309,7 @@ class ClipDataModule(L.LightningDataModule):
             epoch=epoch,
             rank=rank,
             world=world,
+            overfit=self.trainer is not None and self.trainer.overfit_batches > 0,  # type: ignore[attr-defined]
         )
         dataset = self._dataset(self.split_indices["train"], training=True, modalities=self.modalities)
         return self._loader(dataset, sampler)

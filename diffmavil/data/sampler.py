@@ -27,6 +27,7 @@ class EpochSampler(Sampler[list[Request]]):
         epoch: The epoch.
         rank: This process.
         world: Number of processes.
+        overfit: Whether all epochs read what the first does: clips, windows and crops.
 
     Raises:
         ValueError: If a number is out of its range, or if training has too few clips for a batch.
@@ -41,6 +42,7 @@ class EpochSampler(Sampler[list[Request]]):
         epoch: int = 0,
         rank: int = 0,
         world: int = 1,
+        overfit: bool = False,
     ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank must be in [0, {world}), got {rank}")
@@ -50,6 +52,7 @@ class EpochSampler(Sampler[list[Request]]):
         self.epoch = epoch
         self.rank = rank
         self.world = world
+        self._overfit = overfit
         self._done = 0  # batches of this epoch before it was gone on with
         self.given = 0
         """Batches that the loader has handed out since this epoch was begun or gone on with; the loader counts."""
@@ -75,6 +78,11 @@ class EpochSampler(Sampler[list[Request]]):
             self.epoch, self._done, self.given = epoch, 0, 0
 
     @property
+    def _drawn(self) -> int:
+        """The epoch by which clips, windows and crops are drawn."""
+        return 0 if self._overfit else self.epoch
+
+    @property
     def _of_all(self) -> int:
         """Clips of a batch on all ranks together."""
         return self.batch_size * self.world
@@ -94,7 +102,7 @@ class EpochSampler(Sampler[list[Request]]):
 
     def _checksum(self) -> int:
         """Of the order of the epoch; drawn again at each call, which takes a quarter of a second for two million."""
-        return zlib.crc32(self._order(self.epoch).tobytes())
+        return zlib.crc32(self._order(self._drawn).tobytes())
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go to where an epoch was left; to its end, where it is said to have ``ended`` before all was read.
@@ -124,8 +132,9 @@ class EpochSampler(Sampler[list[Request]]):
         return self._order.clips // self._of_all if self.training else -(-self._order.clips // self._of_all)
 
     def __iter__(self) -> Iterator[list[Request]]:
-        order, size = self._order(self.epoch), self.batch_size
+        drawn, size = self._drawn, self.batch_size
+        order = self._order(drawn)
         mine = range(self.rank, len(order), self.world)
         for k in range(self._done, len(self)):
             places = mine[k * size : (k + 1) * size]
-            yield [Request(self.epoch, int(order[at]), at if self._order.repeats else 0) for at in places]
+            yield [Request(drawn, int(order[at]), at if self._order.repeats else 0) for at in places]

@@ -25,6 +25,7 @@ from diffmavil.modules.checkpoint_paths import keep_own_paths
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.modules.halving import BatchTooLargeError, in_halves
+from diffmavil.modules.lightning_settings import check_settings
 from diffmavil.modules.resume_point import begins_an_epoch, mark_validation, set_resume_point
 from diffmavil.modules.sharding import is_sharded, shard
 from diffmavil.modules.window_note import note_other_window
@@ -105,6 +106,15 @@ class TrainedModule(L.LightningModule, ABC):
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the optimiser, each with its ``peak_lr``."""
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Add no callback, but look at those that there are: Lightning asks before it does anything else.
+
+        Raises:
+            ValueError: If one would be overridden.
+        """
+        check_settings(self.trainer)
+        return []
 
     def configure_model(self) -> None:
         """Spread the network over the processes, where the strategy is Lightning's ModelParallelStrategy (FSDP2).

@@ -24,9 +24,9 @@ def mark_validation(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     every, interval = trainer.check_val_every_n_epoch, getattr(trainer, "val_check_batch", None)
     if not trainer.enable_validation or interval is None or (every and (trainer.current_epoch + 1) % every):
         return
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    done = progress.total.processed if every is None else progress.current.processed
-    if progress.is_last_batch if interval == float("inf") else done % interval == 0:
+    batches = trainer.fit_loop.epoch_loop.batch_progress.state_dict()
+    done = batches["total" if every is None else "current"]["processed"]
+    if batches["is_last_batch"] if interval == float("inf") else done % interval == 0:
         checkpoint[MARK][VALIDATION_DUE] = True
 
 
@@ -84,5 +84,5 @@ def _at_epoch_start(checkpoint: dict[str, Any], fit_loop: dict[str, Any]) -> Non
 
 def begins_an_epoch(trainer: L.Trainer) -> bool:
     """Whether a run that is resumed stands at the start of an epoch."""
-    progress = trainer.fit_loop.epoch_progress.current
-    return progress.ready == progress.processed
+    epoch = trainer.fit_loop.epoch_progress.state_dict()["current"]
+    return bool(epoch["ready"] == epoch["processed"])
