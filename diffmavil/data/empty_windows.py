@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from diffmavil.types import RawBatch
 
@@ -40,5 +41,22 @@ class EmptyWindows:
         return asdict(self)
 
     def load(self, state: dict[str, int]) -> None:
-        """Count on from those of a checkpoint."""
+        """Count on from those of a checkpoint.
+
+        Raises:
+            ValueError: If they are not such numbers.
+        """
+        check_counts(state)
         self.windows, self.silent, self.still = state["windows"], state["silent"], state["still"]
+
+
+def check_counts(state: Any) -> None:
+    """Refuse what are no numbers of windows, as :meth:`EmptyWindows.state` gives them.
+
+    Raises:
+        ValueError: If so.
+    """
+    names = list(EmptyWindows().state())
+    fits = isinstance(state, dict) and list(state) == names and all(type(count) is int for count in state.values())
+    if not fits or not 0 <= max(state["silent"], state["still"]) <= state["windows"] or min(state.values()) < 0:
+        raise ValueError(f"empty_windows must be numbers of windows: {', '.join(names)}")

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from diffmavil.data import ClipDataModule
+from diffmavil.data.empty_windows import check_counts
 from diffmavil.data.skips import check_skips
 from diffmavil.models.checkpoint_values import CheckpointError, shown
 from diffmavil.models.checkpoints import MARK, check_mark, check_weights, weights_of
@@ -84,6 +85,8 @@ def check_checkpoint(
         state = checkpoint.get(type(data).__qualname__)
         try:
             check_skips(state.get("skipped") if isinstance(state, dict) else None)
+            if isinstance(state, dict) and "empty_windows" in state:  # older checkpoints have none
+                check_counts(state["empty_windows"])
         except ValueError as error:
             raise CheckpointError(f"{name} cannot be resumed: {type(data).__qualname__}: {error}") from error
 

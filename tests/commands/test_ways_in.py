@@ -343,3 +343,40 @@ def test_what_cannot_be_taken_from_a_run_is_one_line(
     assert cli.main(args) == 2
     lines = capsys.readouterr().err.splitlines()
     assert said in lines[-1] and not any("Traceback" in line for line in lines)
+
+
+def test_a_file_does_not_say_what_is_imported(
+    pretrained: Path, probe: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(next(pretrained.rglob("last.ckpt")), weights_only=True)
+    (tmp_path / "evil.py").write_text("open('executed', 'w')\n")
+    content["diffmavil"]["origin"]["built"] = {"class_path": "evil.build", "init_args": {"size": "nano"}}
+    torch.save(content, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match="not imported on the word of a file.*--model.backbone evil.build"):
+        probe("--model.checkpoint", "evil.ckpt")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("window", {"clip_s": 1e300}),
+        ("window", {name: float("nan") for name in WINDOW}),
+        ("window", [1, 2]),
+        ("built", {"class_path": "diffmavil.models.diffmavil", "init_args": {"size": "huge"}}),
+        ("built", {"class_path": "diffmavil.models.diffmavil", "init_args": {"depth": 3}}),
+        ("built", {"class_path": "diffmavil.models.diffmavil", "init_args": {"audio_patch_size": [100000, 100000]}}),
+        ("built", {"class_path": 3}),
+        ("built", "diffmavil.models.diffmavil"),
+        ("audio_patch_size", [0, 16]),
+        ("video_patch_size", "large"),
+    ],
+)
+def test_what_a_checkpoint_says_of_itself_is_not_trusted(
+    pretrained: Path, probe: Callable[..., Any], tmp_path: Path, key: str, value: object
+) -> None:
+    content = torch.load(next(pretrained.rglob("last.ckpt")), weights_only=True)
+    content["diffmavil"]["origin"][key] = value
+    torch.save(content, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match="checkpoint evil.ckpt"):
+        probe("--model.checkpoint", "evil.ckpt")
