@@ -24,7 +24,7 @@ from diffmavil.data.audit import Audit
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.errors import REASONS, MediaError
-from diffmavil.data.json_files import read_json_object
+from diffmavil.data.json_files import read_json
 from diffmavil.data.lost import MAYBE_GONE, LostInARow
 from diffmavil.data.shards.encode import EncodedClip
 from diffmavil.data.shards.index import check_sidecar, remove_index, write_index
@@ -275,9 +275,11 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         write_atomically(path, json.dumps(settings, indent=1))
         return
     try:
-        before = read_json_object(path)
+        before = read_json(path)
     except ValueError as error:
-        raise ValueError(f"{error}; it is damaged: choose another --out") from error
+        raise ValueError(f"{path} is damaged ({error}): choose another --out") from error
+    if not isinstance(before, dict):
+        raise ValueError(f"{path} is damaged (no object): choose another --out")
     for name, value in _flat(settings).items():
         was = _flat(before).get(name)
         if was != value:

@@ -167,7 +167,7 @@ class ClipDataset(Dataset[Item]):
             item.is_gone = not item.samples
         else:
             item = self.first_readable(request, memory, self._lost, others=False)
-            if self._lost.is_gone:  # or there is a hole in the list, which others tell
+            if self._lost.is_gone and not self.training:  # or there is a hole in the list, which others tell
                 before = memory.ends
                 item.is_gone = not self.first_readable(request, memory, LostInARow(MOST_LOST)).samples
                 memory.cut(before)
