@@ -475,7 +475,7 @@ def cases() -> Iterator[Case]:
     }
     for name, data in texts.items():
         yield Case("names.json of another kind", name, text("index/names.json", data))
-    for name in (b"../x", b"/tmp/x", b"../../../../etc/x", b"x" * 100, b"\xff\xfe"):
+    for name in (b"../x", b"/dev/shm/x", b"../../../../etc/x", b"x" * 100, b"\xff\xfe"):
         yield Case("tar members that lead elsewhere", str(name), _named(name))
     for kind in b"123456xgLKS":
         yield Case("tar members that lead elsewhere", f"type {chr(kind)}", _of_type(bytes([kind])))
