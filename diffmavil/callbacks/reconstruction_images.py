@@ -6,13 +6,19 @@ from dataclasses import fields
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import UInt8
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 
-from diffmavil.data.transforms import unnormalise_frames
+from diffmavil.callbacks.reconstruction_figures import (
+    frame_rows,
+    frames_figure,
+    pixels,
+    spectrogram_figure,
+    spectrogram_rows,
+)
+from diffmavil.data import ClipDataModule
 from diffmavil.models.reconstruct import Views, reconstruction_views
 from diffmavil.modules import PretrainModule
 from diffmavil.types import Batch, ModelOutput
@@ -40,26 +46,37 @@ def reconstruct(module: PretrainModule, batch: Batch) -> tuple[Views, Views]:
     )
 
 
-def spectrogram_sheet(views: Views, clip: int) -> Float[Tensor, "1 H W"]:
-    """The four views of one spectrogram one below the other, low bins at the bottom, grey values in [0, 1]."""
-    rows = [views.original, views.visible, views.corrupted, views.predicted]
-    sheet = torch.cat([rearrange(row[clip], "1 t f -> 1 f t").flip(1) for row in rows], dim=1)
-    low, high = views.original[clip].min(), views.original[clip].max()
-    return ((sheet - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+def draw(
+    views: tuple[Views, Views], batch: Batch, clip: int, data: ClipDataModule
+) -> tuple[UInt8[np.ndarray, "_H _W C"], UInt8[np.ndarray, "_H _W C"]]:
+    """The rows of a clip's spectrogram and those of its frames, as pictures; what is padding is left blank.
 
-
-def frame_sheet(views: Views, clip: int) -> Float[Tensor, "3 H W"]:
-    """The four views of one clip's frames, one row each, time to the right, colours in [0, 1]."""
-    rows = [views.original, views.visible, views.corrupted, views.predicted]
-    pictures = [unnormalise_frames(rearrange(row[clip], "c t h w -> t c h w")) for row in rows]
-    return torch.cat([rearrange(row, "t c h w -> c h (t w)") for row in pictures], dim=1).clamp(0, 1)
+    Args:
+        views: Views of the batch's spectrograms and of its frames.
+        batch: The batch.
+        clip: Which of its clips.
+        data: Where it is from.
+    """
+    audio, video = views
+    transform = data.audio_transform
+    audio_frames = None if batch.audio_frames is None else int(batch.audio_frames[clip])
+    video_frames = None if batch.video_frames is None else int(batch.video_frames[clip])
+    sound = spectrogram_rows(audio, clip, audio_frames, mean=transform.mean, std=transform.std)
+    shift_s = transform.frame_shift_ms / 1000
+    # the window of frames lies in the middle of the sound's, or of what there is of that
+    sound_s = min(transform.clip_s, sound.values["original"].shape[1] * shift_s)
+    start_s = max(0.0, sound_s - data.num_frames / data.fps) / 2
+    return (
+        pixels(spectrogram_figure(sound, shift_s, transform.num_frames)),
+        pixels(frames_figure(frame_rows(video, clip, video_frames), start_s, data.fps, data.num_frames)),
+    )
 
 
 class ReconstructionImages(L.Callback):
     """Shows the first clips of the validation split after each validation.
 
-    Spectrograms and frames, one row each: as they are, as the encoder saw them, as the decoder was shown them (noised)
-    and as it predicted them.
+    Spectrograms and frames in rows with captions: as they are (original), as the encoder saw them (visible), as the
+    decoder was shown them (noised) and as it predicted them (predicted). Padding is left blank.
 
     Args:
         clips: Number of clips to show, at least 1.
@@ -84,10 +101,11 @@ class ReconstructionImages(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draw and log; every process runs the model, because it may be spread over them, and the first one logs."""
-        logger = trainer.logger
+        logger, data = trainer.logger, trainer.datamodule  # type: ignore[attr-defined]
         due = batch_idx == 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
         if not due or not isinstance(logger, TensorBoardLogger) or not isinstance(pl_module, PretrainModule):
             return
+        assert isinstance(data, ClipDataModule)
         if not pl_module.takes_part(batch):
             return
         shown = first_clips(batch, self.clips)
@@ -95,8 +113,7 @@ class ReconstructionImages(L.Callback):
             if not trainer.is_global_zero or not len(shown.index):
                 pl_module(shown)
                 return
-            audio, video = reconstruct(pl_module, shown)
-        for clip in range(len(audio.original)):
-            step = trainer.global_step
-            logger.experiment.add_image(f"audio/{clip}", spectrogram_sheet(audio, clip), step)
-            logger.experiment.add_image(f"video/{clip}", frame_sheet(video, clip), step)
+            views = reconstruct(pl_module, shown)
+        for clip in range(len(shown.index)):
+            for name, picture in zip(("audio", "video"), draw(views, shown, clip, data), strict=True):
+                logger.experiment.add_image(f"{name}/{clip}", picture, trainer.global_step, dataformats="HWC")

@@ -15,13 +15,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from diffmavil import keys
+from diffmavil.callbacks.reconstruction_figures import INK, plain
 from diffmavil.commands.report_page import Markup, data_uri, figure, join, si_unit, tag
 
 Curve = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """Steps, and a value at each."""
-
-INK: Final = "#77808c"
-"""Text and axes: readable on white and on black, as the pictures are transparent."""
 
 _TRAIN, _VAL = "#3b7cc4", "#e0872b"
 _PARTS: Final = ("#3b7cc4", "#7aa9dc", "#3f9d7c", "#86c5ad", "#e0872b", "#eab57c", "#9a7fc2", "#c4669a")
@@ -150,15 +148,6 @@ def _axes(x_label: str, y_label: str, height_in: float = 2.6) -> tuple[Figure, A
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
     return canvas, axes
-
-
-def plain(axes: Axes) -> None:
-    """Draw axes in ``INK``, without the lines above and at the right."""
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
 
 
 def _plot(axes: Axes, curve: Curve, label: str, colour: str) -> None:

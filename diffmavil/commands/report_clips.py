@@ -5,27 +5,28 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import torch
 import torchaudio.functional
-from einops import rearrange
 from jaxtyping import Int16, UInt8
 from matplotlib.figure import Figure
-from torch import Tensor
 
+from diffmavil.callbacks.reconstruction_figures import (
+    BLANK,
+    Rows,
+    frame_rows,
+    frames_figure,
+    spectrogram_figure,
+    spectrogram_rows,
+)
 from diffmavil.callbacks.reconstruction_images import reconstruct
-from diffmavil.commands.report_charts import INK, plain
 from diffmavil.commands.report_page import Markup, data_uri, figure, join, percent, tag
 from diffmavil.data import Clip, ClipDataModule
 from diffmavil.data.synthetic import write_mp4
-from diffmavil.data.transforms import unnormalise_frames
-from diffmavil.models.reconstruct import Views
 from diffmavil.modules import PretrainModule
 from diffmavil.types import RawBatch
 
@@ -34,28 +35,9 @@ LARGEST_BYTES: Final = 2 * 2**20
 
 _PLAYABLE: Final = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm"}
 _HELD_OUT: Final = ("test", "val", "train")
-_BLANK: Final = 0.82
-"""Grey value of what is not there."""
-
 _FILM_FPS: Final = 24
 _FILM_RATE_HZ: Final = 48000
 """AAC knows few rates; every browser plays this one."""
-
-_COLUMNS: Final = 8
-"""Most pictures of a clip that are shown in a row."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One stream of one clip as the callback's views, with what is not there marked.
-
-    Args:
-        values: By the name of the row; spectrograms ``(F, T)``, pictures ``(L, H, W, 3)``.
-        blank: True where neither the encoder nor the decoder gave a value.
-    """
-
-    values: dict[str, npt.NDArray[np.float32]]
-    blank: dict[str, npt.NDArray[np.bool_]]
 
 
 def about_clips(module: PretrainModule, data: ClipDataModule, count: int) -> Markup:
@@ -124,8 +106,9 @@ def _articles(module: PretrainModule, data: ClipDataModule, raw: RawBatch) -> li
     articles = []
     for clip, index in enumerate(raw.index.tolist()):
         frames = None if batch.audio_frames is None else int(batch.audio_frames[clip])
-        sound = _spectrogram_rows(audio, clip, frames, data)
-        pictures = _picture_rows(video, clip, int(raw.num_frames[clip]))
+        mean, std = data.audio_transform.mean, data.audio_transform.std
+        sound = spectrogram_rows(audio, clip, frames, mean=mean, std=std)
+        pictures = frame_rows(video, clip, int(raw.num_frames[clip]))
         # the window of pictures lies in the middle of the sound's
         rate_hz = data.audio_transform.sample_rate_hz
         sound_s = min(int(raw.num_samples[clip]) / rate_hz, data.audio_transform.clip_s)
@@ -135,8 +118,8 @@ def _articles(module: PretrainModule, data: ClipDataModule, raw: RawBatch) -> li
         media = [_original(data.clips[index]), _player("the window: original, visible, predicted", film)]
         rows = ", ".join(pictures.values)
         images = [
-            figure("Spectrogram", _spectrogram_picture(sound, shift_s), alt=f"Spectrogram in rows: {rows}"),
-            figure("Pictures", _frames_picture(pictures, start_s, data.fps), alt=f"Pictures in rows: {rows}"),
+            figure("Spectrogram", _png(spectrogram_figure(sound, shift_s)), alt=f"Spectrogram in rows: {rows}"),
+            figure("Pictures", _png(frames_figure(pictures, start_s, data.fps)), alt=f"Pictures in rows: {rows}"),
         ]
         articles.append(
             tag(
@@ -175,94 +158,6 @@ def _player(caption: str, film: str) -> Markup:
     return tag("figure", tag("figcaption", caption), player)
 
 
-def _rows(views: Views, clip: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The views by name, and where each has nothing; ``noised`` only where the decoder was shown any."""
-    original, visible = views.original[clip], views.visible[clip]
-    rows = {"original": original, "visible": visible}
-    if not torch.equal(views.corrupted[clip], visible):
-        rows["noised"] = views.corrupted[clip]
-    rows["predicted"] = views.predicted[clip]
-    hidden = visible != original
-    return rows, {name: hidden & (row == 0) for name, row in rows.items()}
-
-
-def _spectrogram_rows(views: Views, clip: int, frames: int | None, data: ClipDataModule) -> Rows:
-    """Rows in log-mel units, without the padding."""
-    rows, blank = _rows(views, clip)
-    mean, std = data.audio_transform.mean, data.audio_transform.std
-    return Rows(
-        {name: (row[0, :frames].T * std + mean).float().cpu().numpy() for name, row in rows.items()},
-        {name: row[0, :frames].T.cpu().numpy() for name, row in blank.items()},
-    )
-
-
-def _picture_rows(views: Views, clip: int, frames: int) -> Rows:
-    """Rows of colours in [0, 1], without the padding."""
-    rows, blank = _rows(views, clip)
-    values = {}
-    masks = {}
-    for name, row in rows.items():
-        colours = unnormalise_frames(rearrange(row[:, :frames].float().cpu(), "c t h w -> t c h w")).clamp(0, 1)
-        gone = blank[name][:, :frames].all(0).cpu()
-        values[name] = torch.where(gone[..., None], _BLANK, rearrange(colours, "t c h w -> t h w c")).numpy()
-        masks[name] = gone.numpy()
-    return Rows(values, masks)
-
-
-def _spectrogram_picture(rows: Rows, shift_s: float) -> str:
-    canvas = Figure(figsize=(5.6, 0.5 + 0.9 * len(rows.values)), layout="constrained")
-    grid = canvas.subplots(len(rows.values), sharex=True, squeeze=False)[:, 0]
-    original = rows.values["original"]
-    bins, frames = original.shape
-    image = None
-    for axes, (name, values) in zip(grid, rows.values.items(), strict=True):
-        shown = np.ma.masked_array(values, rows.blank[name])
-        image = axes.imshow(
-            shown,
-            origin="lower",
-            aspect="auto",
-            interpolation="nearest",
-            cmap=matplotlib.colormaps["magma"].with_extremes(bad=str(_BLANK)),
-            vmin=original.min(),
-            vmax=original.max(),
-            extent=(0.0, frames * shift_s, 0.0, float(bins)),
-        )
-        plain(axes)
-        axes.set_title(name, loc="left", fontsize=9, color=INK, pad=3)
-        axes.set_yticks([0, bins // 2, bins])
-    grid[-1].set_xlabel("time in the window (s)")
-    canvas.supylabel("mel bin", color=INK, fontsize=10)
-    assert image is not None
-    bar = canvas.colorbar(image, ax=list(grid), aspect=40, pad=0.015)
-    bar.set_label("log-mel energy", color=INK)
-    bar.ax.tick_params(colors=INK, labelsize=8)
-    bar.outline.set_visible(False)
-    return _png(canvas)
-
-
-def _frames_picture(rows: Rows, start_s: float, fps: float) -> str:
-    """The rows one below the other, as one picture whose ticks name rows and times."""
-    count, height, width = rows.values["original"].shape[:3]
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _COLUMNS)).round().astype(int))
-    gap = max(1, width // 32)
-    cells = np.ones((len(rows.values), len(chosen), height + gap, width + gap, 4), np.float32)
-    cells[..., height:, :, 3] = cells[..., width:, 3] = 0.0
-    for line, pictures in zip(cells, rows.values.values(), strict=True):
-        line[:, :height, :width, :3] = pictures[chosen]
-    sheet = rearrange(cells, "r l h w c -> (r h) (l w) c")[:-gap, :-gap]
-    canvas = Figure(figsize=(5.6, 0.35 + 5.2 * sheet.shape[0] / sheet.shape[1]), layout="constrained")
-    axes = canvas.add_subplot()
-    axes.imshow(sheet, interpolation="nearest")
-    times = [f"{start_s + number / fps:.2f} s" for number in chosen]
-    axes.set_xticks([k * (width + gap) + width / 2 for k in range(len(chosen))], times)
-    axes.set_yticks([k * (height + gap) + height / 2 for k in range(len(rows.values))], list(rows.values))
-    axes.tick_params(length=0, colors=INK, labelsize=8, labeltop=True, labelbottom=False)
-    for label in axes.get_yticklabels():
-        label.set(rotation=90, verticalalignment="center")
-    axes.spines[:].set_visible(False)
-    return _png(canvas)
-
-
 def _png(canvas: Figure) -> str:
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="png", dpi=150, transparent=True, metadata={"Software": None})
@@ -272,7 +167,7 @@ def _png(canvas: Figure) -> str:
 def _film(rows: Rows, fps: float, samples: Int16[np.ndarray, " S"], rate_hz: int) -> str:
     """A film of three pictures side by side, in twice their size, with the window's sound."""
     sides = [_pixels(rows.values[name]) for name in ("original", "visible", "predicted")]
-    gap = np.full((*sides[0].shape[:2], 4, 3), round(_BLANK * 255), np.uint8)
+    gap = np.full((*sides[0].shape[:2], 4, 3), round(BLANK * 255), np.uint8)
     pictures = np.concatenate([sides[0], gap, sides[1], gap, sides[2]], axis=2).repeat(2, axis=1).repeat(2, axis=2)
     length_s = len(pictures) / fps
     shown = (np.arange(max(1, round(length_s * _FILM_FPS))) * fps / _FILM_FPS).astype(int).clip(max=len(pictures) - 1)
