@@ -105,8 +105,7 @@ class ReconstructionImages(L.Callback):
         due = batch_idx == 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
         if not due or not isinstance(logger, TensorBoardLogger) or not isinstance(pl_module, PretrainModule):
             return
-        assert isinstance(data, ClipDataModule)
-        if not pl_module.takes_part(batch):
+        if not isinstance(data, ClipDataModule) or not pl_module.takes_part(batch):
             return
         shown = first_clips(batch, self.clips)
         with torch.no_grad():

@@ -87,7 +87,7 @@ class Container:
         info: What the file says about itself.
         audio: The stream of sound, or ``None``.
         video: The stream of pictures, or ``None``; cover art is none.
-        pixel_aspect: Width of the pictures' pixels over their height.
+        pixel_aspect: Width of the pictures' pixels over their height, where there are any.
 
     Raises:
         MediaError: If there is no such file, or if it is no media file.
@@ -121,8 +121,9 @@ class Container:
                 raise MediaError(path, CANNOT_DECODE, "its header is lost")
             with self.errors():
                 self._check_size()
-                stated = None if self.video is None else self.video.sample_aspect_ratio
-                self.pixel_aspect = pixel_aspect(float(stated or 0))
+                if self.video is not None:
+                    stated = float(self.video.sample_aspect_ratio or 0)
+                    self.pixel_aspect = pixel_aspect(stated, self.video.width, self.video.height)
                 self.info = self._read_info()
         except BaseException:
             self.close()

@@ -94,9 +94,9 @@ class Media(ABC):
             short_side: Pixels to which the shorter side of larger pictures is brought; ``None``: all as they are.
 
         Returns:
-            RGB pictures, upright, one for each instant, all of one shape (H, W, 3). They may be decoded as they are
-            taken, so that no more than one is held in memory; take all before anything else is asked of the file. Two
-            may be the same object.
+            RGB pictures, upright, one for each instant, all of one shape (H, W, 3); after the last one begins, the last
+            one, until ``info.shown_s`` ends. They may be decoded as they are taken, so that no more than one is held in
+            memory; take all before anything else is asked of the file. Two may be the same object.
 
         Raises:
             MediaError: If that cannot be had; perhaps not before the first picture is taken.

@@ -9,20 +9,31 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-_MAX_ASPECT: Final = 4.0
+_MAX_PIXEL_ASPECT: Final = 4.0
 """No format has pixels that are longer in one direction: a file that says so is broken. Video CD's are 2.9."""
+
+_MAX_SHOWN_ASPECT: Final = 3.0
+"""Nor are there frames of such pixels that would be shown longer than this. The widest cinema is 2.76."""
 
 UPRIGHT: Final = (1.0, 0.0, 0.0, 1.0)
 """The matrix of a frame that is shown as it is stored."""
 
 
-def pixel_aspect(stated: float) -> float:
+def pixel_aspect(stated: float, width: int, height: int) -> float:
     """Width of a file's pixels over their height; 1 where it states none, or one that cannot be.
 
     Args:
         stated: What the file says; 0 means nothing.
+        width: Pixels in a row.
+        height: Rows.
     """
-    return float(stated) if 1 / _MAX_ASPECT <= stated <= _MAX_ASPECT else 1.0
+    shown = stated * width / max(1, height)
+    can_be = _is_within(stated, _MAX_PIXEL_ASPECT) and _is_within(shown, _MAX_SHOWN_ASPECT)
+    return stated if can_be else 1.0
+
+
+def _is_within(aspect: float, limit: float) -> bool:
+    return 1 / limit <= aspect <= limit
 
 
 def shown_size(width: int, height: int, aspect: float, short_side: int | None, max_side: int) -> tuple[int, int]:

@@ -243,6 +243,21 @@ def test_batch_size_may_change_between_epochs(clips: list[Clip], tmp_path: Path)
         trainer(tmp_path, reload_dataloaders_every_n_epochs=0).fit(Reader(), datamodule=data)
 
 
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_every_command_says_what_it_skipped_and_where_that_is_listed(
+    clips: list[Clip], tmp_path: Path, caplog: pytest.LogCaptureFixture, command: str
+) -> None:
+    (tmp_path / "empty.mp4").touch()
+    splits = [Clip(clip.path, split=split) for split in ("val", "test") for clip in clips[:2]]
+    source = ListSource([*splits, *(Clip(str(tmp_path / "empty.mp4"), split=split) for split in ("val", "test"))])
+    getattr(trainer(tmp_path), command)(Reader(), datamodule=ClipDataModule(source=source, **SMALL))
+    count = 2 if command == "predict" else 1
+    said = f"skipped {count} of 6 clips: {count} empty file; listed in {tmp_path / 'skipped.csv'}"
+    assert said in caplog.messages
+    with (tmp_path / "skipped.csv").open() as file:
+        assert [row["path"] for row in csv.DictReader(file)] == [str(tmp_path / "empty.mp4")] * count
+
+
 def test_broken_files_are_counted_and_listed(
     broken_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,7 +17,7 @@ from diffmavil.data.audit import Audit
 from diffmavil.data.container import display_matrix
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.shards import Stored, encode
-from diffmavil.data.upright import rotation_matrix, shown_size, upright
+from diffmavil.data.upright import pixel_aspect, rotation_matrix, shown_size, upright
 
 Picture = npt.NDArray[np.uint8]
 
@@ -146,6 +146,13 @@ def test_prepared_frames_have_square_pixels_too(tmp_path: Path) -> None:
 def test_an_aspect_that_cannot_be_is_square(tmp_path: Path, aspect: Fraction) -> None:
     path = round_on(aspect, tmp_path / "a.mp4", "libx264")
     assert decode_frames(path, [0.1]).shape == (1, 144, 180, 3)
+
+
+def test_an_aspect_that_would_make_a_frame_longer_than_any_is_square() -> None:
+    """Such as the one that a broken size in the header of an mp4 amounts to."""
+    assert pixel_aspect(16 / 9, 256, 144) == 1.0 and pixel_aspect(9 / 16, 144, 256) == 1.0
+    assert pixel_aspect(2.0, 1024, 858) == 2.0 and pixel_aspect(32 / 11, 352, 576) == 32 / 11
+    assert pixel_aspect(4.1, 100, 200) == pixel_aspect(0.0, 100, 100) == pixel_aspect(1.0, 900, 100) == 1.0
 
 
 def test_no_aspect_makes_a_frame_larger_than_any_may_be() -> None:
