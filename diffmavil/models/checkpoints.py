@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from diffmavil.models.checkpoint_file import check_file
 from diffmavil.models.checkpoint_values import CheckpointError, check_tensor, shown
@@ -80,7 +81,7 @@ def check_mark(checkpoint: dict[str, Any], *, module: str, name: str) -> None:
         raise CheckpointError(f"{name} is a checkpoint of {mark['module']:.80}, not of {module}")
 
 
-def weights_of(checkpoint: dict[str, Any], *, module: str, name: str) -> dict[str, Tensor]:
+def weights_of(checkpoint: dict[str, Any], *, module: str, name: str) -> dict[Any, Any]:
     """The weights in one of our checkpoints, looked at by nobody yet; see :func:`check_mark` for the arguments.
 
     Raises:
@@ -93,7 +94,7 @@ def weights_of(checkpoint: dict[str, Any], *, module: str, name: str) -> dict[st
     return weights
 
 
-def check_weights(state: dict[str, Tensor], model: nn.Module, name: str) -> None:
+def check_weights(state: Mapping[Any, Any], model: nn.Module, name: str) -> None:
     """Refuse weights that are not those of ``model`` by name, shape and kind of number, or are not finite.
 
     A floating-point weight may have another precision than the model's.

@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 
 from diffmavil.models.builders import diffmavil, diffmavil_efficient, mavil
+from diffmavil.models.checkpoint_values import shown
 from diffmavil.models.checkpoints import MARK, CheckpointError, check_weights, read_checkpoint, weights_of
 from diffmavil.models.mavil import Built, MAViL
 from diffmavil.types import Modalities
@@ -177,6 +178,9 @@ def load_pretrained(
     name = f"checkpoint {path}"
     content = read_checkpoint(path)
     weights = weights_of(content, module="PretrainModule", name=name)
+    for key in weights:
+        if not isinstance(key, str):
+            raise CheckpointError(f"{name} is damaged: state_dict has a weight that is named {shown(key)}")
     origin = origin_of(content, name)
     state = {key.removeprefix("model."): value for key, value in weights.items() if key.startswith("model.")}
     if model is None:

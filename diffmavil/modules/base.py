@@ -285,9 +285,7 @@ class TrainedModule(L.LightningModule, ABC):
             return
         if dropped:
             named = ", ".join(shown(path) for path in dropped[:3]) + ", ..." * (len(dropped) > 3)
-            rank_zero_info(
-                f"the checkpoint names {len(dropped)} files that are no checkpoints beside it, forgotten: {named}"
-            )
+            rank_zero_info(f"the checkpoint names files that are no checkpoints of this run, forgotten: {named}")
         if self.uses_adamw() and "optimizer_states" in checkpoint:
             groups = self.configure_optimizers().param_groups  # the settings of this run stand
             for group, own in zip(checkpoint["optimizer_states"][0]["param_groups"], groups, strict=True):

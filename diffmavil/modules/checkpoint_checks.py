@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import lightning as L
@@ -103,7 +103,7 @@ def _check_marked(mark: dict[str, Any], name: str) -> None:
         raise CheckpointError(f"{name}: {MARK}.mask_ratios must be two numbers in [0, 1), got {shown(ratios)}")
 
 
-def _check_callbacks(states: dict[str, Any], callbacks: Sequence[L.Callback], name: str) -> None:
+def _check_callbacks(states: Mapping[Any, Any], callbacks: Sequence[L.Callback], name: str) -> None:
     """Refuse states that a callback of Lightning or of ours cannot take; others look at their own themselves."""
     by_key = {callback.state_key: callback for callback in callbacks}
     for key, state in states.items():

@@ -31,7 +31,7 @@ def keep_own_paths(states: dict[str, dict[str, Any]], callbacks: Sequence[Callba
         checkpoint: Path of the checkpoint that is loaded.
 
     Returns:
-        The paths that were dropped.
+        The paths to elsewhere that were dropped.
     """
     by_key = {callback.state_key: callback for callback in callbacks}
     loaded_from = os.path.dirname(checkpoint)
@@ -40,7 +40,7 @@ def keep_own_paths(states: dict[str, dict[str, Any]], callbacks: Sequence[Callba
         callback = by_key.get(key)
         if isinstance(callback, Checkpoint) or "ModelCheckpoint" in key or KEYS & state.keys():
             dropped += _keep_own_paths(state, callback, loaded_from)
-    return dropped
+    return list(dict.fromkeys(dropped))
 
 
 def _keep_own_paths(state: dict[str, Any], callback: Callback | None, loaded_from: str) -> list[str]:
@@ -58,8 +58,9 @@ def _keep_own_paths(state: dict[str, Any], callback: Callback | None, loaded_fro
         for place in places:
             if place is not None and _is_checkpoint(place, name):
                 return f"{place.rstrip('/')}/{name}"
-        dropped.append(path)
-        return ""
+        if not _is_name(name) or not any(_same(place, folder) for place in (own, here) if place is not None):
+            dropped.append(path)
+        return ""  # one of ours that is gone: it was removed after the checkpoint was written, which is how it goes
 
     at_home = own is not None and (here == own or _same(own, str(state.get("dirpath", ""))))
     for key, value in state.items():
@@ -85,9 +86,16 @@ def _same(one: str, other: str) -> bool:
 
 def _is_checkpoint(folder: str, name: str) -> bool:
     """Whether a folder has a checkpoint of this name directly in it, and not a link that leads elsewhere."""
-    if not name.endswith(ModelCheckpoint.FILE_EXTENSION) or any(sign in name for sign in ("::", "*", "?", "[", "\0")):
+    if not _is_name(name):
         return False
     if "://" in folder:
         return True  # what was loaded from there may say what else is there
     place = os.path.join(folder, name)
     return os.path.exists(place) and _same(os.path.dirname(os.path.realpath(place)), folder)
+
+
+def _is_name(name: str) -> bool:
+    """Whether this can be a checkpoint's name, and nothing that a file system takes for more than a name."""
+    return name.endswith(ModelCheckpoint.FILE_EXTENSION) and not any(
+        sign in name for sign in ("::", "*", "?", "[", "\0")
+    )
