@@ -124,6 +124,8 @@ class ComputeAccounting(L.Callback):
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # log_dir is a broadcast: all ranks must ask
         if not trainer.is_global_zero:
             return
+        assert isinstance(pl_module, TrainedModule)
+        pl_module.require_run_folder()
         folder.mkdir(parents=True, exist_ok=True)
         summary = self.summary(trainer.world_size, pl_module.device)
         temporary = folder / "compute.json.tmp"

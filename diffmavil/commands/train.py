@@ -24,6 +24,7 @@ import diffmavil.modules  # noqa: F401
 from diffmavil import __version__
 from diffmavil.checkpoint_io import AtomicCheckpointIO
 from diffmavil.commands.cores import leave_cores
+from diffmavil.commands.endings import told_in_a_line
 from diffmavil.commands.from_checkpoint import take, take_run
 from diffmavil.commands.launcher import end_with_launcher
 from diffmavil.commands.resume import logger_of
@@ -205,7 +206,7 @@ def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> Dif
         CheckpointError: If a checkpoint is not ours or does not fit the config.
     """
     end_with_launcher()
-    with warnings.catch_warnings():
+    with told_in_a_line(), warnings.catch_warnings():
         # Lightning 2.6 calls functions of jsonargparse that are to go in its next major release (excluded in
         # pyproject.toml); a user can do nothing about it.
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)

@@ -21,7 +21,7 @@ from diffmavil.data.clips import SPLITS, ClipSource, SourceError
 from diffmavil.data.dataset import ClipDataset, Item, Request
 from diffmavil.data.empty_windows import EmptyWindows
 from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, MediaError
-from diffmavil.data.loader import ResumableLoader
+from diffmavil.data.loader import ClipLoader, ResumableLoader
 from diffmavil.data.lost import MOST_LOST, LostInARow
 from diffmavil.data.order import AsListed, Balanced, Order, Positions, Shuffled, ShuffledInBlocks
 from diffmavil.data.sampler import EpochSampler
@@ -367,7 +367,7 @@ class ClipDataModule(L.LightningDataModule):
         return self._loader(self._dataset(indices, training=False, modalities=self.modalities), sampler)
 
     def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> DataLoader[Item]:
-        kind = ResumableLoader if sampler.training else DataLoader
+        kind = ResumableLoader if sampler.training else ClipLoader
         return kind(
             dataset,
             batch_sampler=sampler,

@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import lightning as L
@@ -27,6 +28,7 @@ from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.modules.halving import BatchTooLargeError, in_halves
 from diffmavil.modules.lightning_settings import check_settings
 from diffmavil.modules.resume_point import begins_an_epoch, mark_validation, set_resume_point
+from diffmavil.modules.run_folder import RunFolder
 from diffmavil.modules.sharding import is_sharded, shard
 from diffmavil.modules.window_note import note_other_window
 from diffmavil.ops.distributed import several_ranks
@@ -82,6 +84,7 @@ class TrainedModule(L.LightningModule, ABC):
         self._compiles, self.halved = compile, halved
         self.compiled: CompiledBlocks | None = None
         """The compiled blocks of a training, if it compiles any."""
+        self._run_folder: RunFolder | None = None
         self.lr_scale = 1.0
         """Factor on every learning rate, for a batch whose size changes."""
         self.origin = Origin()
@@ -142,12 +145,23 @@ class TrainedModule(L.LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Let the settings of this run stand where a checkpoint brought its own."""
+        folder = self.trainer.log_dir or self.trainer.default_root_dir  # log_dir is a broadcast: all ranks must ask
+        self._run_folder = RunFolder(Path(folder)) if self.trainer.is_global_zero else None
         if begins_an_epoch(self.trainer):
             # with max_steps, Lightning takes each resumed run for one in mid-epoch
             self.trainer.fit_loop.epoch_loop.restarting = False
         groups = self.trainer.optimizers[0].param_groups
         for group, wanted in zip(groups, self.parameter_groups(), strict=True):
             group.update({name: value for name, value in wanted.items() if name != "params"}, betas=self.betas)
+
+    def require_run_folder(self) -> None:
+        """End a run whose folder is gone, before anything is written where it was.
+
+        Raises:
+            RunFolderError: If it is.
+        """
+        if self._run_folder is not None:
+            self._run_folder.check()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set step sizes and seed the step."""
@@ -225,6 +239,7 @@ class TrainedModule(L.LightningModule, ABC):
 
     def on_train_epoch_end(self) -> None:
         """Log how much has been compiled so far."""
+        self.require_run_folder()
         if self.compiled is not None:
             self.log(keys.COMPILATIONS, float(self.compiled.count))
 
@@ -254,6 +269,7 @@ class TrainedModule(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint as ours, and number the optimiser's states as every strategy reads them."""
+        self.require_run_folder()
         mark_checkpoint(checkpoint, self.kind(), __version__)
         if self.halved:
             checkpoint[MARK][HALVED] = True

@@ -42,7 +42,8 @@ def stop_where_not_finite(module: L.LightningModule, loss: Float[Tensor, ""], in
     if any_rank(~_finite(loss, gradients)):
         distance, found = _what_is_not_finite(module, loss, gradients)
         place = f"step {module.global_step} (epoch {module.current_epoch})"
-        text = f"{', '.join(found)} at {place}, {_clips(module, index)}"
+        rate = max(group["lr"] for group in module.trainer.optimizers[0].param_groups)
+        text = f"{', '.join(found)} at {place}, at a learning rate of {rate:.3g}, {_clips(module, index)}"
         if module.trainer.world_size > 1:
             text += f" on rank {module.global_rank}"
         *_, said = min(gather_objects((distance, -len(found), text)))

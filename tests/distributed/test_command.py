@@ -195,6 +195,10 @@ def test_a_rank_that_dies_ends_the_run(folder: Path, command: list[str], killed:
             os.kill(int(files[killed].read_text()), signal.SIGKILL)
             output, _ = process.communicate(timeout=60)  # until the last process that can write to it has ended
             assert process.returncode != 0, output
+            if killed == 1 and command is LAUNCHER:
+                # from the first in the middle of what it does, or from Lightning's launcher, which may be quicker
+                said = "diffmavil: error: another process of this run is gone", "terminated with code -9"
+                assert any(line in output for line in said) and "Traceback" not in output, output
         finally:
             for file in files:
                 with suppress(FileNotFoundError, ProcessLookupError):
