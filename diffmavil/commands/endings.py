@@ -29,15 +29,18 @@ def told_in_a_line() -> Iterator[None]:
         RunFolderError: If its folder is, whatever its loggers say of that as they are closed.
         OSError: If the curves could not be written.
     """
-    kept: list[BaseException] = []
+    kept: list[OSError] = []
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
-        # TensorBoard's writer keeps what stopped it, and raises it again at the next point of a curve
-        if isinstance(args.exc_value, OSError) and getattr(args.thread, "exception", None) is args.exc_value:
-            kept.append(args.exc_value)
-        else:
-            before(args)
+        error = args.exc_value
+        if isinstance(error, OSError):
+            # TensorBoard's writer keeps what stopped it, and raises it again at the next point of a curve
+            raised_again = getattr(args.thread, "exception", None) is error
+            if raised_again:
+                kept.append(error)
+                return
+        before(args)
 
     threading.excepthook = hook
     try:
@@ -48,7 +51,7 @@ def told_in_a_line() -> Iterator[None]:
                 raise cause from None
             if isinstance(cause, RuntimeError) and _PEER.search(str(cause)):
                 raise LostProcessError(
-                    "another process of this run is gone, and the run with it; its output, or the system's log, tells why"
+                    "another process of this run is gone, and the run with it; its output or the system's log tells why"
                 ) from error
         raise
     finally:

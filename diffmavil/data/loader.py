@@ -42,7 +42,7 @@ class ResumableLoader(ClipLoader):
 
     batch_sampler: EpochSampler
 
-    def __iter__(self) -> Iterator[RawBatch]:
+    def __iter__(self) -> Iterator[RawBatch]:  # type: ignore[override]  # DataLoader promises a class of its own
         sampler = self.batch_sampler
         sampler.given = 0
         for batch in super().__iter__():

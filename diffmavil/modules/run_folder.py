@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 
@@ -38,9 +39,12 @@ class RunFolder:
             status, names = None, set()
         now = None if status is None else (status.st_dev, status.st_ino)
         if self._known is None:
-            self._known, self._names = now, names
+            if now is not None:
+                self._known, self._names = now, names
+                # as long as it is open, no other folder gets its number
+                weakref.finalize(self, os.close, os.open(self.path, os.O_RDONLY))
         # some file systems of networks give a folder another number now and then, but keep what is in it
-        elif now != self._known and (now is None or not self._names <= names or not self._names):
+        elif now != self._known and (now is None or not self._names or not self._names <= names):
             raise RunFolderError(
                 f"the run's folder {self.path} was removed or replaced while it ran; the run ends, and writes no more"
             )
