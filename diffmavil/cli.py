@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug or not users:
             traceback.print_exc()
         if users:
-            print(f"diffmavil: error: {_with_key(one_line(error), args)}", file=sys.stderr)
+            print(f"diffmavil: error: {_line(error, args)}", file=sys.stderr)
         return 2 if users else 1
     return 0
 
@@ -83,7 +83,18 @@ def _run(args: list[str]) -> None:
         print(_help())
     elif command == "--version":
         print(f"diffmavil {__version__}")
-    elif command in TRAINING:
+    elif command in TRAINING | OWN_PARSER | OTHER:
+        from diffmavil.commands.config_text import check_words, guard_parsers
+
+        guard_parsers()
+        check_words(args[1:])
+        _run_command(command, args)
+    else:
+        raise ArgumentError(None, f"command must be one of {', '.join(TRAINING | OWN_PARSER | OTHER)}, got {command}")
+
+
+def _run_command(command: str, args: list[str]) -> None:
+    if command in TRAINING:
         from diffmavil.commands.launcher import leave_group
         from diffmavil.commands.train import train
 
@@ -94,7 +105,7 @@ def _run(args: list[str]) -> None:
     elif command in OWN_PARSER:
         name = command.replace("-", "_")
         getattr(import_module(f"diffmavil.commands.{name}"), name)(find_configs(args[1:]))
-    elif command in OTHER:
+    else:
         from jsonargparse import auto_cli
 
         module = import_module(f"diffmavil.commands.{command}")
@@ -107,8 +118,6 @@ def _run(args: list[str]) -> None:
             exit_on_error=False,
             allow_abbrev=False,
         )
-    else:
-        raise ArgumentError(None, f"command must be one of {', '.join(TRAINING | OWN_PARSER | OTHER)}, got {command}")
 
 
 def _with_first_word(module: ModuleType, words: list[str]) -> list[str]:
@@ -146,23 +155,31 @@ _CHECKERS = {"diffmavil", "jsonargparse", "lightning"}
 
 def _is_for_the_user(error: Exception) -> bool:
     """Whether a line tells it all: what the parser, the file system, Lightning's checks and ours say."""
-    if isinstance(error, (ArgumentError, OSError, UnicodeDecodeError)) or type(error).__module__.startswith(
-        "diffmavil."
-    ):
+    if isinstance(error, (ArgumentError, OSError, UnicodeDecodeError, MemoryError)) or type(
+        error
+    ).__module__.startswith("diffmavil."):
         return True
     # Lightning's and torch's, by name to leave them unimported
     if type(error).__name__ in ("MisconfigurationException", "OutOfMemoryError"):
         return True
-    return isinstance(error, ValueError) and _raised_in(error.__traceback__) in _CHECKERS
+    module = _raised_in(error.__traceback__)
+    package = module.partition(".")[0]
+    if isinstance(error, (ValueError, OverflowError)):
+        return package in _CHECKERS
+    if isinstance(error, ImportError):  # a package that a callback, logger or strategy needs and that is not there
+        return package == "lightning"
+    if isinstance(error, RuntimeError):  # EarlyStopping's; a CPU's memory that is not enough
+        return module.startswith("lightning.pytorch.callbacks.") or "DefaultCPUAllocator: can't allocate" in str(error)
+    return False
 
 
 def _raised_in(trace: TracebackType | None) -> str:
-    """Name of the top-level package in which an error was raised."""
+    """Name of the module in which an error was raised."""
     module = ""
     while trace is not None:
         module = trace.tb_frame.f_globals.get("__name__", "")
         trace = trace.tb_next
-    return module.partition(".")[0]
+    return module
 
 
 def one_line(error: Exception) -> str:
@@ -223,12 +240,16 @@ def _type_name(expected: str) -> str:
     return re.sub(r"^Literal\[(.*)\]$", r"one of \1", name).replace("NoneType", "null")
 
 
-def _with_key(text: str, args: list[str]) -> str:
-    """A message that begins with the name of a value, which is given its whole key where the command line has it."""
-    name = re.match(r"\w+(?= must )", text)
-    keys = {arg[2:].partition("=")[0] for arg in args if arg.startswith("--")}
-    whole = [key for key in keys if name is not None and key.endswith(f".{name[0]}")]
-    return f"{whole[0].removesuffix(name[0])}{text}" if name is not None and len(whole) == 1 else text
+_LONGEST = 480
+"""Characters of a line, of which an error's value may take most."""
+
+
+def _line(error: Exception, args: list[str]) -> str:
+    """What an error says, in one line that is not too long, with the whole key of what it is about."""
+    from diffmavil.commands.given import with_key
+
+    text = with_key(one_line(error), args, error.filename if isinstance(error, OSError) else None)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 125]} ... {text[-120:]}"
 
 
 def _interrupted() -> int:

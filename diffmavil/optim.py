@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from diffmavil.checks import check_number
+
 
 def layer_of(name: str, depth: int) -> int:
     """Layer number of a parameter: 0 for patch embeddings, i + 1 for encoder block i, ``depth + 1`` for the rest.
@@ -20,6 +22,24 @@ def layer_of(name: str, depth: int) -> int:
         return 0
     block = re.search(r"_encoder\.transformer\.blocks\.(\d+)\.", name)
     return int(block[1]) + 1 if block else depth + 1
+
+
+def check_steps(*, lr: float, weight_decay: float, layer_decay: float = 1.0, head_lr_scale: float = 1.0) -> None:
+    """Refuse step sizes that are none.
+
+    Args:
+        lr: Peak learning rate, above 0.
+        weight_decay: Weight decay of matrices, at least 0.
+        layer_decay: Factor from a layer to the one before it, in (0, 1].
+        head_lr_scale: Factor on the head's step size, above 0.
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+    check_number("lr", lr, above=0, limit=1e6)
+    check_number("weight_decay", weight_decay, at_least=0, limit=1e6)
+    check_number("layer_decay", layer_decay, above=0, at_most=1)
+    check_number("head_lr_scale", head_lr_scale, above=0, limit=1e6)
 
 
 def parameter_groups(
@@ -49,14 +69,7 @@ def parameter_groups(
     Raises:
         ValueError: If a value is outside its range.
     """
-    if lr <= 0:
-        raise ValueError(f"lr must be above 0, got {lr}")
-    if weight_decay < 0:
-        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
-    if not 0 < layer_decay <= 1:
-        raise ValueError(f"layer_decay must be in (0, 1], got {layer_decay}")
-    if head_lr_scale <= 0:
-        raise ValueError(f"head_lr_scale must be above 0, got {head_lr_scale}")
+    check_steps(lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, head_lr_scale=head_lr_scale)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+from diffmavil.checks import check_number
+
+_MOST: Final = 1e6
 
 Shape = Literal["constant", "linear", "cosine", "step"]
 LrRule = Literal["none", "sqrt", "linear"]
@@ -21,7 +25,7 @@ class Schedule:
         steps: Number of stairs, at least 2; only read by ``step``.
 
     Raises:
-        ValueError: If ``steps`` is below 2.
+        ValueError: If ``steps`` is below 2, or a value no finite number.
     """
 
     start: float
@@ -30,8 +34,9 @@ class Schedule:
     steps: int = 4
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"steps must be at least 2, got {self.steps}")
+        check_number("start", self.start, at_least=-_MOST, at_most=_MOST)
+        check_number("end", self.end, at_least=-_MOST, at_most=_MOST)
+        check_number("steps", self.steps, at_least=2, limit=1_000_000)
 
     def at(self, progress: float) -> float:
         """The value at ``progress``, clamped to [0, 1]."""

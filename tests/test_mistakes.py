@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from collections.abc import Callable
@@ -214,6 +215,61 @@ def test_a_mistake_in_a_file_is_told_in_one_line(content: str, said: str, run: R
     assert said in err
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("model: {init_args: {lr: .nan}}", "model.lr must be above 0, got nan"),
+        ("model: {init_args: {betas: [0.9, 1.5]}}", "model.betas must be in [0, 1), got (0.9, 1.5)"),
+        ("model: {init_args: {seed: -1}}", "model.seed must be in [0, 4294967295], got -1"),
+        ("data: {image_size: 1000000}", "data.image_size must be at most 4096, got 1000000"),
+        ("data: {clip_s: 2.5}", "data.clip_s must give a multiple of 16 spectrogram frames"),
+        (
+            "data: {num_mel_bins: 50}",
+            "data.num_mel_bins must be a multiple of 16, the side of a patch, such as",
+        ),
+        (
+            "data: {num_frames: 3}",
+            "data.num_frames must be a multiple of 2, the side of a patch, such as 2 or 4",
+        ),
+        ("model: {init_args: {model: {init_args: {rho: .inf}}}}", "model.model.rho must be at most 1000, got inf"),
+        (
+            "trainer: {callbacks: [{class_path: ComputeAccounting, init_args: {peak_tflops_per_s: -1}}]}",
+            "trainer.callbacks.peak_tflops_per_s must be above 0, got -1",
+        ),
+        ("seed_everything: -1", "seed_everything must be in [0, 4294967295], got -1"),
+        ("trainer: {default_root_dir: /proc/nowhere/x, logger: true}", "trainer.default_root_dir: "),
+        ("trainer: {accelerator: tpu}", "trainer (accelerator: tpu): "),
+        ("trainer: {callbacks: [{class_path: DeviceStatsMonitor}], logger: true}", "psutil"),
+    ],
+)
+def test_a_number_is_named_by_its_whole_key_also_from_a_file(
+    content: str, said: str, run: Run, made_clips: Path
+) -> None:
+    if said == "psutil" and importlib.util.find_spec("psutil"):
+        pytest.skip("it is there")
+    shutil.copytree(made_clips / "clips", "clips")
+    Path("bad.yaml").write_text(content)
+    small = ["--data.batch_size", "10"] + (SMALL if said == "psutil" or "root_dir" in said else [])
+    code, _, err = run("fit", "--config", "mine.yaml", "--config", "bad.yaml", *small)
+    assert code == 2 and err.splitlines()[-1].startswith("diffmavil: error: ") and said in err.splitlines()[-1], err
+    assert "Traceback" not in err and not Path("lightning_logs").exists()
+
+
+def test_early_stopping_on_no_such_metric_is_one_line(run: Run, made_clips: Path) -> None:
+    shutil.copytree(made_clips / "clips", "clips")
+    stop = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor", "val_loss"]
+    some = ["--data.val_fraction", "0.3", "--trainer.limit_train_batches", "1", "--data.batch_size", "5"]
+    code, _, err = run("fit", "--config", "mine.yaml", *SMALL, *some, *stop)
+    last = err.splitlines()[-1]
+    assert code == 2 and last.startswith("diffmavil: error: Early stopping conditioned on metric `val_loss`"), err
+    assert "Traceback" not in err and len(last) < 500
+
+
+def test_a_long_value_is_cut(run: Run) -> None:
+    code, _, err = run("fit", "--config", "mine.yaml", "--trainer.callbacks", "x" * 5000)
+    assert code == 2 and len(err) < 520 and "trainer.callbacks" in err and " ... " in err
+
+
 def test_mistakes_around_the_command(run: Run, packaged: Path) -> None:
     assert run("fti")[0] == 2
     assert "must be one of fit, validate, test, predict, stats" in run("fti")[2]
@@ -224,7 +280,7 @@ def test_mistakes_around_the_command(run: Run, packaged: Path) -> None:
     (code, _, err) = run(
         "prepare", "--source", "FolderSource", "--source.root", ".", "--out", "o", "--stored.fps", "999"
     )
-    assert (code, err) == (2, "diffmavil: error: stored.fps must be above 0 and at most 240, got 999.0\n")
+    assert (code, err) == (2, "diffmavil: error: stored.fps must be in (0, 240], got 999.0\n")
     assert run("synth", "--out", "made", "--clips", "many") == (
         2,
         "",

@@ -10,6 +10,7 @@ from diffmavil import keys
 from diffmavil.callbacks.mask_ratio_curriculum import MaskRatioCurriculum
 from diffmavil.callbacks.run_length import batches_of_epoch, epochs_of_run, steps_of_epoch
 from diffmavil.callbacks.saved_bytes import saved_bytes_per_clip
+from diffmavil.checks import MAX_BATCH, check_number
 from diffmavil.data import ClipDataModule
 from diffmavil.flops import num_patches
 from diffmavil.modules import PretrainModule
@@ -42,10 +43,8 @@ class AdaptiveBatchSize(L.Callback):
     def __init__(
         self, *, constant: Cost = "tokens", multiple: int = 1, limit: int = 4096, lr_rule: LrRule = "none"
     ) -> None:
-        if multiple < 1:
-            raise ValueError(f"multiple must be at least 1, got {multiple}")
-        if limit < multiple:
-            raise ValueError(f"limit must be at least multiple {multiple}, got {limit}")
+        check_number("multiple", multiple, at_least=1, limit=MAX_BATCH)
+        check_number("limit", limit, at_least=multiple, limit=MAX_BATCH)
         self.constant, self.multiple, self.limit, self.lr_rule = constant, multiple, limit, lr_rule
         self._reference: int | None = None
 

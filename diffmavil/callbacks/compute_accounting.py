@@ -12,6 +12,7 @@ import lightning as L
 import torch
 
 from diffmavil import keys
+from diffmavil.checks import check_number
 from diffmavil.flops import TRAINING_FACTOR
 from diffmavil.modules.base import TrainedModule
 from diffmavil.types import Batch
@@ -26,10 +27,15 @@ class ComputeAccounting(L.Callback):
     run left them. All figures are of one process; multiply clips and FLOPs by ``world_size`` for the run's.
 
     Args:
-        peak_tflops_per_s: The device's peak at the precision in use, in TFLOP/s; given, utilisation is reported.
+        peak_tflops_per_s: The device's peak at the precision in use, in TFLOP/s, above 0; given, utilisation is
+            reported.
+
+    Raises:
+        ValueError: If it is not above 0.
     """
 
     def __init__(self, *, peak_tflops_per_s: float | None = None) -> None:
+        check_number("peak_tflops_per_s", peak_tflops_per_s, above=0, limit=1e9, optional=True)
         self.peak_tflops_per_s = peak_tflops_per_s
         self.epochs: list[dict[str, Any]] = []
         self._mark = time.perf_counter()

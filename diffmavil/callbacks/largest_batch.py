@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from diffmavil.callbacks.adaptive_batch_size import AdaptiveBatchSize
 from diffmavil.callbacks.mask_ratio_curriculum import MaskRatioCurriculum
 from diffmavil.callbacks.saved_bytes import noise_batch
+from diffmavil.checks import MAX_BATCH, check_number
 from diffmavil.data import ClipDataModule
 from diffmavil.modules import PretrainModule
 from diffmavil.modules.sharding import is_sharded
@@ -57,12 +58,9 @@ class LargestBatch(L.Callback):
     """
 
     def __init__(self, *, margin: float = 0.1, multiple: int = 8, limit: int = 4096) -> None:
-        if not 0 <= margin < 1:
-            raise ValueError(f"margin must be in [0, 1), got {margin}")
-        if multiple < 1:
-            raise ValueError(f"multiple must be at least 1, got {multiple}")
-        if limit < multiple:
-            raise ValueError(f"limit must be at least multiple {multiple}, got {limit}")
+        check_number("margin", margin, at_least=0, below=1)
+        check_number("multiple", multiple, at_least=1, limit=MAX_BATCH)
+        check_number("limit", limit, at_least=multiple, limit=MAX_BATCH)
         self.margin, self.multiple, self.limit = margin, multiple, limit
         self.found: int | None = None
         """What was found, once it has been."""

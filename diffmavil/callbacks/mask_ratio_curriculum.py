@@ -7,6 +7,7 @@ from typing import Literal
 import lightning as L
 
 from diffmavil.callbacks.run_length import epochs_of_run, steps_of_epoch
+from diffmavil.checks import check_number
 from diffmavil.modules import PretrainModule
 from diffmavil.schedules import Schedule
 from diffmavil.types import Batch
@@ -32,8 +33,7 @@ class MaskRatioCurriculum(L.Callback):
     def __init__(self, *, audio: Schedule, video: Schedule, per: Literal["epoch", "step"] = "epoch") -> None:
         for name, schedule in (("audio", audio), ("video", video)):
             for end in (schedule.start, schedule.end):
-                if not 0 <= end < 1:
-                    raise ValueError(f"{name} mask ratio must be in [0, 1), got {end}")
+                check_number(f"{name} mask ratio", end, at_least=0, below=1)
         self.audio, self.video, self.per = audio, video, per
         self.epochs: int | None = None
         """Epochs of the run, where another callback makes their batches and so knows (AdaptiveBatchSize)."""

@@ -18,6 +18,7 @@ from diffmavil.callbacks.reconstruction_figures import (
     spectrogram_figure,
     spectrogram_rows,
 )
+from diffmavil.checks import check_number
 from diffmavil.data import ClipDataModule
 from diffmavil.models.reconstruct import Views, reconstruction_views
 from diffmavil.modules import PretrainModule
@@ -87,8 +88,8 @@ class ReconstructionImages(L.Callback):
     """
 
     def __init__(self, *, clips: int = 4, every_n_epochs: int = 1) -> None:
-        if clips < 1 or every_n_epochs < 1:
-            raise ValueError(f"clips and every_n_epochs must be at least 1, got {clips} and {every_n_epochs}")
+        check_number("clips", clips, at_least=1, limit=1000)
+        check_number("every_n_epochs", every_n_epochs, at_least=1, limit=1_000_000)
         self.clips, self.every_n_epochs = clips, every_n_epochs
 
     def on_validation_batch_end(

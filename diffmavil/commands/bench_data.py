@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 from tqdm import tqdm
 
+from diffmavil.checks import MAX_BATCH, MAX_TIMEOUT_S, MAX_WORKERS, check_number
 from diffmavil.commands.bench_data_bare import Bare, BareVideo, LoadersShards, PyAVShards
 from diffmavil.commands.bench_data_clips import CLIP_S, make_footage
 from diffmavil.commands.bench_device import machine
@@ -67,12 +68,15 @@ class DataSettings:
     gpu_clips_per_s: float = 640.0
 
     def __post_init__(self) -> None:
-        for name in ("clips", "workers", "rounds", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seconds", "gpu_clips_per_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_number("clips", self.clips, at_least=1, limit=100_000)
+        check_number("workers", self.workers, at_least=1, limit=MAX_WORKERS)
+        check_number("rounds", self.rounds, at_least=1, limit=1000)
+        check_number("seconds", self.seconds, above=0, limit=MAX_TIMEOUT_S)
+        check_number("batch_size", self.batch_size, at_least=1, limit=MAX_BATCH)
+        check_number("num_frames", self.num_frames, at_least=1, limit=10_000)
+        check_number("fps", self.fps, above=0, limit=1000)
+        check_number("image_size", self.image_size, at_least=1, limit=4096)
+        check_number("gpu_clips_per_s", self.gpu_clips_per_s, above=0, limit=1e9)
 
 
 def bench_data(args: list[str]) -> None:

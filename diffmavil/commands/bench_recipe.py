@@ -8,6 +8,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 
+from diffmavil.checks import MAX_BATCH, check_number
 from diffmavil.commands.configs import find_config
 from diffmavil.commands.plan import EpochPlan, mean_flops, plan, planning_parser
 from diffmavil.data import ClipDataModule
@@ -59,10 +60,10 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.recipes:
             raise ValueError("recipes must name at least one config, got none")
-        for name in ("num_frames", "batch_size", "rounds", "points"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_number("num_frames", self.num_frames, at_least=1, limit=10_000, optional=True)
+        check_number("batch_size", self.batch_size, at_least=1, limit=MAX_BATCH, optional=True)
+        check_number("rounds", self.rounds, at_least=1, limit=1000)
+        check_number("points", self.points, at_least=1, limit=1000)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device must be cpu where there is no GPU, got cuda")
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
+from diffmavil.checks import MAX_CLIPS, check_number
 from diffmavil.commands.bench_options import read_options
 from diffmavil.data import AudioSetSource, ClipDataModule
 from diffmavil.data.order import Balanced, Shuffled, ShuffledInBlocks
@@ -66,8 +67,7 @@ class ScaleSettings:
     rows: int = 2_000_000
 
     def __post_init__(self) -> None:
-        if self.rows < 1000:
-            raise ValueError(f"rows must be at least 1000, got {self.rows}")
+        check_number("rows", self.rows, at_least=1000, limit=MAX_CLIPS)
 
 
 def bench_scale(args: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from diffmavil.checks import check_number
 from diffmavil.commands.compute_file import read_compute
 from diffmavil.commands.configs import find_config
 from diffmavil.commands.plan import mean_flops, plan, planning_parser
@@ -58,8 +59,8 @@ def compare(args: list[str]) -> None:
         raise ValueError(f"A and B must both be configs or both be folders of runs, got {a} and {b}")
     if runs[0] and (num_frames is not None or num_views is not None):
         raise ValueError("num_frames and num_views are for configs, got folders of runs")
-    if num_views not in (None, 1, 2):
-        raise ValueError(f"num_views must be 1 or 2, got {num_views}")
+    check_number("num_frames", num_frames, at_least=1, limit=10_000, optional=True)
+    check_number("num_views", num_views, at_least=1, at_most=2, optional=True)
     first, second = (measured(Path(name)) if runs[0] else planned(name, num_frames, num_views) for name in (a, b))
     result = reductions(first, second)
     print(json.dumps(result, indent=2) if options.json else as_text(result, a, b))

@@ -26,8 +26,12 @@ def find_config(name: str) -> str:
 
     Raises:
         FileNotFoundError: If there is neither.
+        ConfigTextError: If a file is refused for what is in it.
     """
     if Path(name).is_file():
+        from diffmavil.commands.config_text import read_text  # the help needs no parser
+
+        read_text(Path(name))
         return name
     names = packaged_configs()
     if name in names:

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from diffmavil import keys
+from diffmavil.checks import MAX_CLIPS, MAX_EPOCHS, check_number, check_seed
 from diffmavil.commands.compute_file import read_compute
 from diffmavil.commands.configs import find_configs
 from diffmavil.commands.report import Result, write_report
@@ -90,10 +91,11 @@ def demo(*, out: Path = Path("runs/demo"), clips: int = 4000, epochs: int = 7, s
     Raises:
         ValueError: If ``clips`` is no positive multiple of 40, or ``epochs`` below 1.
     """
-    if clips < 40 or clips % 40:
+    check_number("clips", clips, at_least=40, limit=MAX_CLIPS)
+    if clips % 40:
         raise ValueError(f"clips must be a positive multiple of 40, got {clips}")
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    check_number("epochs", epochs, at_least=1, limit=MAX_EPOCHS)
+    check_seed("seed", seed)
     begin = time.perf_counter()
     steps = Demo(out, seed)
     with steps.step("synth"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from diffmavil.checks import check_number
 from diffmavil.commands.plan import EpochPlan, mean_flops, plan, planning_parser
 from diffmavil.flops import TRAINING_FACTOR
 
@@ -25,8 +26,8 @@ def flops(args: list[str]) -> None:
     parser.add_argument("--num_frames", type=int, default=None, help="frames of video, in place of data.num_frames")
     parser.add_argument("--clips", type=int, default=None, help="clips of an epoch, for the FLOPs of the run")
     config = parser.parse_args(args)
-    if config.clips is not None and config.clips < 1:
-        raise ValueError(f"clips must be at least 1, got {config.clips}")
+    check_number("clips", config.clips, at_least=1, limit=1e15, optional=True)
+    check_number("num_frames", config.num_frames, at_least=1, limit=10_000, optional=True)
     if config.num_frames is not None:
         config.data.num_frames = config.num_frames
     epochs = plan(parser, config)

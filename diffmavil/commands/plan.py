@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 import diffmavil.callbacks
 import diffmavil.modules  # noqa: F401 (a config may name a class of it without its path)
 from diffmavil.callbacks import AdaptiveBatchSize, MaskRatioCurriculum
+from diffmavil.checks import MAX_EPOCHS, check_number
 from diffmavil.data import ClipDataModule
 from diffmavil.modules import PretrainModule
 from diffmavil.modules.base import TrainedModule
@@ -78,6 +79,7 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[EpochPlan]:
     max_steps = trainer.get("max_steps", -1)
     if max_steps != -1:
         raise ValueError(f"trainer.max_steps must be left out to plan a run by epochs, got {max_steps}")
+    check_number("trainer.max_epochs", max_epochs, limit=MAX_EPOCHS)
     callbacks = _callbacks(trainer.get("callbacks") or [])
     curriculum = next((c for c in callbacks if isinstance(c, MaskRatioCurriculum)), None)
     adaptive = next((c for c in callbacks if isinstance(c, AdaptiveBatchSize)), None)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from diffmavil.checks import MAX_CLIPS, MAX_TIMEOUT_S, MAX_WORKERS, check_number
 from diffmavil.commands.cores import available_cores
 from diffmavil.commands.prepare_pool import Failure, Job, PreparingStopped, Workers, start_workers
 from diffmavil.commands.prepare_report import Report
@@ -83,19 +84,11 @@ def prepare(
         PreparingStopped: If the disk or the workers are gone.
         OSError: If it cannot be written, such as on a full disk.
     """
-    at_least_1 = {
-        "clips_per_shard": clips_per_shard,
-        "workers": workers,
-        "attempts": attempts,
-        "most_lost_in_a_row": most_lost_in_a_row,
-    }
-    for name, value in at_least_1.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if clips_per_shard > _MAX_CLIPS_PER_SHARD:
-        raise ValueError(f"clips_per_shard must be at most {_MAX_CLIPS_PER_SHARD}, got {clips_per_shard}")
-    if timeout_s <= 0:
-        raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
+    check_number("clips_per_shard", clips_per_shard, at_least=1, limit=_MAX_CLIPS_PER_SHARD)
+    check_number("workers", workers, at_least=1, limit=MAX_WORKERS, optional=True)
+    check_number("timeout_s", timeout_s, above=0, limit=MAX_TIMEOUT_S)
+    check_number("attempts", attempts, at_least=1, limit=1000)
+    check_number("most_lost_in_a_row", most_lost_in_a_row, at_least=1, limit=MAX_CLIPS, optional=True)
     if not set(retry or ()) <= set(REASONS):
         raise ValueError(f"retry must be some of {', '.join(REASONS)}, got {retry}")
     if isinstance(source, ShardSource):

@@ -9,6 +9,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from lightning import LightningModule
 
+from diffmavil.checks import check_number
 from diffmavil.commands.compute_file import read_compute
 from diffmavil.commands.report_charts import about_curves, read_curves
 from diffmavil.commands.report_clips import about_clips
@@ -39,6 +40,7 @@ def report(*, run: Path, out: Path | None = None, clips: int = 4) -> None:
         RunFolderError: If there is no run, or if it has no config or no checkpoint.
         ValueError: If the run is no pretraining, or its checkpoint does not fit its config.
     """
+    check_number("clips", clips, at_least=0, limit=1000)
     run = find_run(run)
     module, data = _rebuild(run)
     out = out or run / "report.html"
@@ -78,8 +80,7 @@ def write_report(
     Raises:
         ValueError: If ``clips`` is negative.
     """
-    if clips < 0:
-        raise ValueError(f"clips must be at least 0, got {clips}")
+    check_number("clips", clips, at_least=0, limit=1000)
     data.setup()
     accounts = run / "compute.json"
     compute = read_compute(accounts) if accounts.is_file() else None

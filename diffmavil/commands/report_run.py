@@ -15,6 +15,7 @@ from jsonargparse import get_loader
 from torch import nn
 
 from diffmavil import __version__
+from diffmavil.commands.config_text import read_text
 from diffmavil.commands.report_page import Markup, duration, join, percent, si, table, tag
 from diffmavil.data import ClipDataModule
 from diffmavil.modules import PretrainModule
@@ -46,9 +47,9 @@ def read_config(run: Path) -> Any:
     """Content of a run's config.
 
     Raises:
-        OSError: If it has none.
+        ConfigTextError: If it has none, or one that is refused.
     """
-    return get_loader("yaml")((run / CONFIG).read_text(encoding="utf-8"))
+    return get_loader("yaml")(read_text(run / CONFIG))
 
 
 def about_run(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from diffmavil.checks import MAX_CLIPS, MAX_WORKERS, check_number, check_seed
 from diffmavil.commands.cores import available_cores
 from diffmavil.data.synthetic import KINDS, ClipFormat, label_of, make_clip, split_of, write_mp4
 
@@ -46,12 +47,9 @@ def synth(
     Raises:
         ValueError: If a number is outside its range, or if there is a manifest already.
     """
-    if clips < 1:
-        raise ValueError(f"clips must be at least 1, got {clips}")
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    check_number("clips", clips, at_least=1, limit=MAX_CLIPS)
+    check_seed("seed", seed)
+    check_number("workers", workers, at_least=1, limit=MAX_WORKERS, optional=True)
     if (manifest := out / "manifest.csv").exists():
         raise ValueError(f"out must be a folder without a manifest.csv, which would be written over, got {out}")
     clip_format = ClipFormat(clip_s=clip_s, size_px=size_px, fps=fps, sample_rate_hz=sample_rate_hz)

@@ -12,6 +12,7 @@ from typing import Any
 from jsonargparse import Namespace
 from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no public name
 from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -23,11 +24,16 @@ import diffmavil.callbacks
 import diffmavil.modules  # noqa: F401
 from diffmavil import __version__
 from diffmavil.checkpoint_io import AtomicCheckpointIO
+from diffmavil.checks import check_seed
 from diffmavil.commands.cores import leave_cores
 from diffmavil.commands.endings import told_in_a_line
 from diffmavil.commands.from_checkpoint import take, take_run
 from diffmavil.commands.launcher import end_with_launcher
+from diffmavil.commands.nulls import refuse_nulls
+from diffmavil.commands.refused_start import removed_if_refused
 from diffmavil.commands.resume import logger_of
+from diffmavil.commands.trainer_flags import blamed, check_flags
+from diffmavil.commands.whole_patches import require_whole_patches
 from diffmavil.data import ClipDataModule
 from diffmavil.models.checkpoints import check_weights, read_checkpoint, weights_of
 from diffmavil.models.mavil import Built
@@ -75,6 +81,8 @@ class DiffmavilCLI(LightningCLI):
         self.taken = take(command, self.config[command], run)
         if self.taken.before or self.taken.after:
             self.config = parser.parse_args([command, *self.taken.before, *rest, *self.taken.after])
+        if not isinstance(seed := self.config[self.config.subcommand].seed_everything, bool):
+            check_seed("seed_everything", seed)
 
     def _parse_ckpt_path(self) -> None:
         """Let config and command line stand.
@@ -88,7 +96,12 @@ class DiffmavilCLI(LightningCLI):
 
         ``config.yaml`` of the run says what was chosen.
         """
-        trainer = self.config[self.subcommand].trainer
+        config = self.config[self.subcommand]
+        refuse_nulls(config.model, "model")
+        refuse_nulls(config.data, "data", ClipDataModule)
+        refuse_nulls(config.trainer, "trainer", Trainer)
+        check_flags(config.trainer)
+        trainer = config.trainer
         if trainer.precision is None and trainer.plugins is None:  # a plugin may be one of precision
             on_gpu = trainer.accelerator in ("gpu", "cuda", "auto") and CUDAAccelerator.is_available()
             trainer.precision = "bf16-mixed" if on_gpu else "32-true"
@@ -133,8 +146,8 @@ class DiffmavilCLI(LightningCLI):
                 kwargs["logger"] = [logger, *others[1:]] if isinstance(others, list) else logger
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise ConfigError(str(error)) from error
+        except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
+            raise ConfigError(blamed(error, self.config[self.subcommand].trainer)) from error
         self._require_every_process_sharded(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the default, not one of the user's
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
@@ -155,6 +168,15 @@ class DiffmavilCLI(LightningCLI):
     def before_predict(self) -> None:
         """Have the predictions written to a file."""
         self.trainer.callbacks.append(diffmavil.callbacks.PredictionWriter())  # type: ignore[attr-defined]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it, once data and model are known to fit; a start that is refused leaves no folder behind.
+
+        Private, but Lightning has no public place around a subcommand.
+        """
+        require_whole_patches(self.model, self.datamodule)
+        with removed_if_refused(self.trainer):
+            super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Arguments of the trainer's method, with the checkpoint looked at before any data is.

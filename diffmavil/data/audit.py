@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from diffmavil.checks import check_number
 from diffmavil.data.errors import APART, NO_AUDIO, NO_VIDEO, SILENT, STILL, TOO_LONG, TOO_SHORT, MediaError
 from diffmavil.data.media import MAX_CUT_SHORT_S, Span
 
@@ -19,6 +20,7 @@ STILL_LEVELS: Final = 2.0
 """Levels by which a block of a picture that is still may differ, where nothing else is said."""
 
 _ROUNDING_S: Final = 1e-3
+_LONGEST_S: Final = 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +48,14 @@ class Audit:
     cut_short_s: float | None = MAX_CUT_SHORT_S
 
     def __post_init__(self) -> None:
-        if self.min_clip_s < 0:
-            raise ValueError(f"min_clip_s must be at least 0, got {self.min_clip_s}")
+        check_number("min_clip_s", self.min_clip_s, at_least=0, limit=_LONGEST_S)
+        check_number("max_clip_s", self.max_clip_s, above=0, limit=_LONGEST_S, optional=True)
         if self.max_clip_s is not None and self.max_clip_s <= self.min_clip_s:
             raise ValueError(f"max_clip_s must be above min_clip_s = {self.min_clip_s}, got {self.max_clip_s}")
-        if self.silence_dbfs is not None and self.silence_dbfs > 0:
-            raise ValueError(f"silence_dbfs must be at most 0, got {self.silence_dbfs}")
-        if self.still_levels is not None and self.still_levels > 255:
-            raise ValueError(f"still_levels must be at most 255, got {self.still_levels}")
-        for name in ("still_levels", "apart_s", "cut_short_s"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"{name} must be at least 0, got {value}")
+        check_number("silence_dbfs", self.silence_dbfs, at_least=-1000, at_most=0, optional=True)
+        check_number("still_levels", self.still_levels, at_least=0, at_most=255, optional=True)
+        check_number("apart_s", self.apart_s, at_least=0, limit=_LONGEST_S, optional=True)
+        check_number("cut_short_s", self.cut_short_s, at_least=0, limit=_LONGEST_S, optional=True)
 
     def check_spans(self, path: str, spans: dict[str, Span | None]) -> None:
         """Check what the file says of itself, before anything is decoded.

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from diffmavil.checks import MAX_BATCH, MAX_CLIPS, MAX_TIMEOUT_S, MAX_WORKERS, check_number, check_seed
 from diffmavil.data.batch_memory import Pools
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import SPLITS, ClipSource, SourceError
@@ -113,42 +114,31 @@ class ClipDataModule(L.LightningDataModule):
         on_error: Literal["skip", "raise"] = "skip",
     ) -> None:
         super().__init__()
-        at_least = {
-            "batch_size": (batch_size, 1),
-            "eval_batch_size": (batch_size if eval_batch_size is None else eval_batch_size, 1),
-            "num_workers": (num_workers, 0),
-            "seed": (seed, 0),
-            "sample_rate_hz": (sample_rate_hz, 1000),
-            "num_mel_bins": (num_mel_bins, 4),
-            "num_frames": (num_frames, 1),
-            "image_size": (image_size, 1),
-            "short_side": (short_side, image_size),
-            "clips_per_epoch": (1 if clips_per_epoch is None else clips_per_epoch, 1),
-            "shuffle_shards": (1 if shuffle_shards is None else shuffle_shards, 1),
-            "eval_windows": (eval_windows, 1),
-            "labels_per_class": (1 if labels_per_class is None else labels_per_class, 1),
-        }
-        for name, (number, least) in at_least.items():
-            if number < least:
-                raise ValueError(f"{name} must be at least {least}, got {number}")
-        above_0 = {
-            "clip_s": clip_s,
-            "frame_shift_ms": frame_shift_ms,
-            "audio_std": audio_std,
-            "fps": fps,
-            "timeout_s": timeout_s,
-        }
-        for name, value in above_0.items():
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be above 0, got {value}")
+        check_number("batch_size", batch_size, at_least=1, limit=MAX_BATCH)
+        check_number("eval_batch_size", eval_batch_size, at_least=1, limit=MAX_BATCH, optional=True)
+        check_number("num_workers", num_workers, at_least=0, limit=MAX_WORKERS)
+        check_seed("seed", seed)
+        check_number("clip_s", clip_s, above=0, limit=3600)
+        check_number("sample_rate_hz", sample_rate_hz, at_least=1000, limit=768_000)
+        check_number("num_mel_bins", num_mel_bins, at_least=4, limit=4096)
+        check_number("frame_shift_ms", frame_shift_ms, above=0, limit=10_000)
+        check_number("audio_mean", audio_mean, at_least=-1000, at_most=1000)
+        check_number("audio_std", audio_std, above=0, limit=1000)
+        check_number("num_frames", num_frames, at_least=1, limit=10_000)
+        check_number("fps", fps, above=0, limit=1000)
+        check_number("image_size", image_size, at_least=1, limit=4096)
+        check_number("short_side", short_side, at_least=image_size, limit=8192)
+        check_number("crop_min_scale", crop_min_scale, above=0, at_most=1)
+        check_number("labels_per_class", labels_per_class, at_least=1, limit=MAX_CLIPS, optional=True)
+        check_number("clips_per_epoch", clips_per_epoch, at_least=1, limit=MAX_CLIPS, optional=True)
+        check_number("shuffle_shards", shuffle_shards, at_least=1, limit=1_000_000, optional=True)
+        check_number("eval_windows", eval_windows, at_least=1, limit=1000)
+        check_number("val_fraction", val_fraction, at_least=0, below=1)
+        check_number("timeout_s", timeout_s, above=0, limit=MAX_TIMEOUT_S)
         if round(frame_shift_ms * sample_rate_hz / 1000) < 1:
             raise ValueError(f"frame_shift_ms must be at least a sample at {sample_rate_hz} Hz, got {frame_shift_ms}")
-        if not 0.0 < crop_min_scale <= 1.0:
-            raise ValueError(f"crop_min_scale must be in (0, 1], got {crop_min_scale}")
         if balanced and shuffle_shards is not None:
             raise ValueError(f"shuffle_shards must be left out with balanced, got {shuffle_shards}")
-        if not 0.0 <= val_fraction < 1.0:
-            raise ValueError(f"val_fraction must be in [0, 1), got {val_fraction}")
         if clip_s * 1000 < frame_shift_ms:
             raise ValueError(f"clip_s must be at least a frame shift of {frame_shift_ms} ms, got {clip_s}")
         if modalities == "audio_video" and num_frames / fps > clip_s + 1e-3:

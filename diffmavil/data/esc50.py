@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diffmavil.checks import check_number
 from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.tables import read_table
 
@@ -21,6 +22,7 @@ class Esc50Source(ClipSource):
     """
 
     def __init__(self, *, root: str | Path, fold: int | None = None) -> None:
+        check_number("fold", fold, at_least=0, limit=1_000_000, optional=True)
         self.root = Path(root)
         self.fold = fold
 

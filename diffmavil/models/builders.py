@@ -25,6 +25,7 @@ from diffmavil.nn import (
     MaskTokens,
     SelfAttentionTrunk,
 )
+from diffmavil.ops.patches import check_patch_size
 
 SizeName = Literal["nano", "tiny", "small", "base", "large"]
 
@@ -140,7 +141,7 @@ def mavil(
 
     Source: MAViL, arXiv:2212.08071.
     """
-    s = SIZES[size]
+    s = _size(size, audio_patch_size, video_patch_size)
 
     def decoder(channels: int, patch_size: tuple[int, ...]) -> Decoder:
         return _decoder(s, channels, patch_size, MaskTokens(embed_dim=s.decoder_embed_dim), _self_attention(s))
@@ -176,7 +177,7 @@ def diffmavil(
 
     Source: DiffMAViL, arXiv:2310.03937.
     """
-    s = SIZES[size]
+    s = _size(size, audio_patch_size, video_patch_size)
 
     def decoder(channels: int, patch_size: tuple[int, ...], trunk: DecoderTrunk) -> Decoder:
         return _decoder(s, channels, patch_size, _diffusion(s, channels, patch_size, timesteps, rho), trunk)
@@ -214,7 +215,7 @@ def diffmavil_efficient(
 
     Source: CrossMAE, arXiv:2401.14391, applied to DiffMAViL, arXiv:2310.03937.
     """
-    s = SIZES[size]
+    s = _size(size, audio_patch_size, video_patch_size)
 
     def decoder(channels: int, patch_size: tuple[int, ...]) -> Decoder:
         corruption = _diffusion(s, channels, patch_size, timesteps, rho)
@@ -228,6 +229,13 @@ def diffmavil_efficient(
         video_decoder=decoder(VIDEO_CHANNELS, video_patch_size),
         decode_fraction=decode_fraction,
     )
+
+
+def _size(size: SizeName, audio_patch_size: tuple[int, ...], video_patch_size: tuple[int, ...]) -> Size:
+    """The size of that name, once the patches are known to be some."""
+    check_patch_size("audio_patch_size", audio_patch_size, AUDIO_CHANNELS)
+    check_patch_size("video_patch_size", video_patch_size, VIDEO_CHANNELS)
+    return SIZES[size]
 
 
 def _encoder(s: Size, channels: int, patch_size: tuple[int, ...], drop_path_rate: float) -> Encoder:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from diffmavil.checks import check_number
 from diffmavil.models.mavil import MAViL
 from diffmavil.nn.encoder import Encoder
 from diffmavil.nn.transformer import layer_norm
@@ -44,10 +45,8 @@ class Classifier(nn.Module):
         self, *, backbone: MAViL, modalities: Modalities, num_classes: int, token_mask_ratio: float = 0.0
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        if not 0 <= token_mask_ratio < 1:
-            raise ValueError(f"token_mask_ratio must be in [0, 1), got {token_mask_ratio}")
+        check_number("num_classes", num_classes, at_least=2, limit=1_000_000)
+        check_number("token_mask_ratio", token_mask_ratio, at_least=0, below=1)
         self.audio_encoder = backbone.audio_encoder if modalities != "video" else None
         self.video_encoder = backbone.video_encoder if modalities != "audio" else None
         self.fusion = backbone.fusion if modalities == "audio_video" else None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffmavil.checks import check_number
 from diffmavil.nn.decoder import Decoder
 from diffmavil.nn.encoder import Encoder, Patches
 from diffmavil.nn.fusion import Fusion
@@ -60,8 +61,7 @@ class MAViL(nn.Module):
         decode_fraction: float = 1.0,
     ) -> None:
         super().__init__()
-        if not 0 < decode_fraction <= 1:
-            raise ValueError(f"decode_fraction must be in (0, 1], got {decode_fraction}")
+        check_number("decode_fraction", decode_fraction, above=0, at_most=1)
         self.audio_encoder, self.video_encoder = audio_encoder, video_encoder
         self.fusion = fusion
         self.audio_decoder, self.video_decoder = audio_decoder, video_decoder

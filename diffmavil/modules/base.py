@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from diffmavil import __version__, keys
+from diffmavil.checks import check_betas, check_number, check_seed
 from diffmavil.models.checkpoint_values import shown
 from diffmavil.models.checkpoints import MARK, mark_checkpoint
 from diffmavil.models.origin import Origin, check_patches, origin_of, write_origin
@@ -63,23 +64,23 @@ class TrainedModule(L.LightningModule, ABC):
     Args:
         warmup: Share of the run in which the learning rate rises, in [0, 1).
         lr_end: Learning rate at the end over the peak, in [0, 1].
-        betas: AdamW's decay rates of the first and the second moment.
+        betas: AdamW's decay rates of the first and the second moment, in [0, 1).
         seed: With epoch, step and rank it fixes all masks, noise and augmentation of a training step.
         compile: Train with compiled transformer blocks (torch.compile).
         halved: Put each training batch through the network in two halves.
 
     Raises:
-        ValueError: If ``warmup`` or ``lr_end`` is outside its range.
+        ValueError: If a number is outside its range.
     """
 
     def __init__(
         self, *, warmup: float, lr_end: float, betas: tuple[float, float], seed: int, compile: bool, halved: bool
     ) -> None:
         super().__init__()
-        if not 0 <= warmup < 1:
-            raise ValueError(f"warmup must be in [0, 1), got {warmup}")
-        if not 0 <= lr_end <= 1:
-            raise ValueError(f"lr_end must be in [0, 1], got {lr_end}")
+        check_number("warmup", warmup, at_least=0, below=1)
+        check_number("lr_end", lr_end, at_least=0, at_most=1)
+        check_betas(betas)
+        check_seed("seed", seed)
         self.warmup, self.lr_end, self.betas, self.seed = warmup, lr_end, betas, seed
         self._compiles, self.halved = compile, halved
         self.compiled: CompiledBlocks | None = None

@@ -11,6 +11,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
 
 from diffmavil import keys
+from diffmavil.checks import check_number
 from diffmavil.flops import classifier_flops
 from diffmavil.models import Classifier, MAViL
 from diffmavil.models.checkpoints import MARK, CheckpointError
@@ -20,7 +21,7 @@ from diffmavil.modules.base import TrainedModule
 from diffmavil.modules.window_note import note_other_window
 from diffmavil.nn.augment import Mixup, SpecAugment
 from diffmavil.ops.windows import first_windows, mean_of_windows
-from diffmavil.optim import parameter_groups
+from diffmavil.optim import check_steps, parameter_groups
 from diffmavil.types import Batch, Modalities
 
 
@@ -84,10 +85,9 @@ class FineTuneModule(TrainedModule):
         halved: bool = False,
     ) -> None:
         super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed, compile=compile, halved=halved)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-        if mixup_alpha < 0:
-            raise ValueError(f"mixup_alpha must be at least 0, got {mixup_alpha}")
+        check_number("label_smoothing", label_smoothing, at_least=0, below=1)
+        check_number("mixup_alpha", mixup_alpha, at_least=0, limit=1e6)
+        check_steps(lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, head_lr_scale=head_lr_scale)
         backbone, self._pretrained = encoders_for(backbone, checkpoint, modalities)
         self.origin, self.checkpoint = Origin.of(backbone, modalities), checkpoint
         if drop_path_rate is not None:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from diffmavil import keys
+from diffmavil.checks import check_number, check_seed
 from diffmavil.data import ClipDataModule
 from diffmavil.models import MAViL
 from diffmavil.models.origin import encoders_for
@@ -39,11 +40,11 @@ class LinearProbe(L.LightningModule):
         modalities: Streams to read: audio_video (features end to end), audio or video.
         layer: Read the encoder after so many blocks, through its final norm; none for all of them.
         pooling: ``mean`` over all patches, or over ``time`` only, keeping the axis of frequency or space.
-        inverse_regularisations: Values of C to choose from; the smaller, the stronger the L2 penalty.
+        inverse_regularisations: Values of C to choose from, above 0; the smaller, the stronger the L2 penalty.
         seed: Draws the held-out part.
 
     Raises:
-        ValueError: If ``layer`` is outside the encoder's depth.
+        ValueError: If ``layer`` is outside the encoder's depth, or a number outside its range.
         CheckpointError: If the checkpoint is not ours, not of pretraining, or of another shape.
     """
 
@@ -64,6 +65,11 @@ class LinearProbe(L.LightningModule):
         depth = len(backbone.audio_encoder.transformer.blocks)
         if layer is not None and not 1 <= layer <= depth:
             raise ValueError(f"layer must be between 1 and the encoder's depth {depth}, got {layer}")
+        if not inverse_regularisations:
+            raise ValueError("inverse_regularisations must hold at least one value, got none")
+        for value in inverse_regularisations:
+            check_number("inverse_regularisations", value, above=0, limit=1e12)
+        check_seed("seed", seed)
         self.audio_encoder = backbone.audio_encoder if modalities != "video" else None
         self.video_encoder = backbone.video_encoder if modalities != "audio" else None
         self.layer, self.pooling = layer, pooling

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from diffmavil import keys
+from diffmavil.checks import check_number
 from diffmavil.flops import learner_flops
 from diffmavil.losses import info_nce, reconstruction_loss
 from diffmavil.models import MAViL
@@ -18,7 +19,7 @@ from diffmavil.models.vit_weights import load_vit
 from diffmavil.modules.base import TrainedModule
 from diffmavil.ops.patches import masked_mean
 from diffmavil.ops.windows import first_windows, mean_of_windows
-from diffmavil.optim import parameter_groups
+from diffmavil.optim import check_steps, parameter_groups
 from diffmavil.types import Batch, ModelOutput
 
 MASK_RATIOS: Final = "mask_ratios"
@@ -50,7 +51,7 @@ class PretrainModule(TrainedModule):
         seed: With epoch, step and rank it fixes all masks and noise of a step.
         compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it. A new
             mask ratio or batch size brings no new compilation.
-        num_masks: Times that a training step masks, noises and reconstructs each clip, at least 1 (repeated sampling):
+        num_masks: Times that a training step masks, noises and reconstructs each clip, 1 to 1000 (repeated sampling):
             decoding a clip, which is what starves a GPU, pays off so many times. The objective is their mean.
         halved: Put each training batch through the network in two halves: half the memory for activations, more time,
             and the same objective (with other random draws). A run that runs out of memory comes to it by itself.
@@ -84,20 +85,14 @@ class PretrainModule(TrainedModule):
         halved: bool = False,
     ) -> None:
         super().__init__(warmup=warmup, lr_end=lr_end, betas=betas, seed=seed, compile=compile, halved=halved)
-        for name, ratio in (("audio_mask_ratio", audio_mask_ratio), ("video_mask_ratio", video_mask_ratio)):
-            if not 0 <= ratio < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {ratio}")
-        if num_masks < 1:
-            raise ValueError(f"num_masks must be at least 1, got {num_masks}")
-        for name, weight in (("inter_weight", inter_weight), ("intra_weight", intra_weight)):
-            if weight < 0:
-                raise ValueError(f"{name} must be at least 0, got {weight}")
-        for name, value in (
-            ("inter_temperature", inter_temperature),
-            ("intra_temperature", intra_temperature),
-        ):
-            if value <= 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+        check_number("audio_mask_ratio", audio_mask_ratio, at_least=0, below=1)
+        check_number("video_mask_ratio", video_mask_ratio, at_least=0, below=1)
+        check_number("num_masks", num_masks, at_least=1, limit=1000)
+        check_number("inter_weight", inter_weight, at_least=0, limit=1e6)
+        check_number("intra_weight", intra_weight, at_least=0, limit=1e6)
+        check_number("inter_temperature", inter_temperature, above=0, limit=1e6)
+        check_number("intra_temperature", intra_temperature, above=0, limit=1e6)
+        check_steps(lr=lr, weight_decay=weight_decay)
         self.model = model
         self.origin = Origin.of(model)
         self.audio_mask_ratio, self.video_mask_ratio = audio_mask_ratio, video_mask_ratio

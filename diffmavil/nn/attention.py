@@ -7,8 +7,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from diffmavil.checks import MAX_WIDTH, check_number
+
 
 def _check_heads(embed_dim: int, num_heads: int) -> None:
+    check_number("embed_dim", embed_dim, at_least=1, limit=MAX_WIDTH)
+    check_number("num_heads", num_heads, at_least=1, limit=MAX_WIDTH)
     if embed_dim % num_heads:
         raise ValueError(f"embed_dim must be a multiple of num_heads {num_heads}, got {embed_dim}")
 

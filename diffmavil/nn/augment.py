@@ -12,6 +12,7 @@ from torchaudio.transforms import FrequencyMasking, TimeMasking
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from diffmavil.checks import check_number
 from diffmavil.types import Batch
 
 
@@ -29,8 +30,8 @@ class SpecAugment(nn.Module):
 
     def __init__(self, *, freq_mask_bins: int, time_mask_frames: int) -> None:
         super().__init__()
-        if freq_mask_bins < 0 or time_mask_frames < 0:
-            raise ValueError(f"mask widths must be at least 0, got {freq_mask_bins} and {time_mask_frames}")
+        check_number("freq_mask_bins", freq_mask_bins, at_least=0, limit=1_000_000)
+        check_number("time_mask_frames", time_mask_frames, at_least=0, limit=1_000_000)
         self.freq_mask = FrequencyMasking(freq_mask_bins, iid_masks=True)
         self.time_mask = TimeMasking(time_mask_frames, iid_masks=True)
 
@@ -53,6 +54,8 @@ class Mixup(nn.Module):
 
     def __init__(self, *, alpha: float, num_classes: int) -> None:
         super().__init__()
+        check_number("alpha", alpha, above=0, limit=1e6)
+        check_number("num_classes", num_classes, at_least=2, limit=1_000_000)
         self.num_classes = num_classes
         with torch.device("cpu"):  # it checks alpha's value, which it has not where a plan is built without values
             self.mix = v2.MixUp(alpha=alpha, num_classes=None, labels_getter=lambda streams: streams["labels"])

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diffmavil.checks import MAX_PATCH_VALUES, MAX_WIDTH, check_number
 from diffmavil.nn.transformer import init_weights
 from diffmavil.ops import diffusion
 from diffmavil.ops.positions import timestep_embedding
@@ -38,6 +39,7 @@ class MaskTokens(Corruption):
 
     def __init__(self, *, embed_dim: int) -> None:
         super().__init__()
+        check_number("embed_dim", embed_dim, at_least=1, limit=MAX_WIDTH)
         self.token = nn.Parameter(torch.zeros(embed_dim))
         nn.init.normal_(self.token, std=0.02)
 
@@ -75,6 +77,8 @@ class DiffusedPatches(Corruption):
         rho: float = 0.8,
     ) -> None:
         super().__init__()
+        check_number("patch_values", patch_values, at_least=1, limit=MAX_PATCH_VALUES)
+        check_number("embed_dim", embed_dim, at_least=1, limit=MAX_WIDTH)
         kept = diffusion.alphas_cumprod(timesteps=timesteps, beta_start=beta_start, beta_end=beta_end, rho=rho)
         self.register_buffer("alphas_cumprod", kept, persistent=False)
         self.embed = nn.Linear(patch_values, embed_dim)

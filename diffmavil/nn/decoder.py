@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from diffmavil.checks import MAX_DEPTH, MAX_PATCH_VALUES, MAX_WIDTH, check_number
 from diffmavil.nn.corruption import Corruption
 from diffmavil.nn.positions import SinCosPositions
 from diffmavil.nn.transformer import Block, CrossBlock, init_weights, layer_norm
@@ -40,6 +41,7 @@ class SelfAttentionTrunk(DecoderTrunk):
 
     def __init__(self, *, embed_dim: int, depth: int, num_heads: int) -> None:
         super().__init__()
+        check_number("depth", depth, at_least=0, limit=MAX_DEPTH)
         self.embed_dim = embed_dim
         self.blocks = nn.ModuleList(Block(embed_dim=embed_dim, num_heads=num_heads) for _ in range(depth))
 
@@ -73,6 +75,7 @@ class CrossAttentionTrunk(DecoderTrunk):
 
     def __init__(self, *, embed_dim: int, depth: int, num_heads: int) -> None:
         super().__init__()
+        check_number("depth", depth, at_least=0, limit=MAX_DEPTH)
         self.embed_dim = embed_dim
         self.norm = layer_norm(embed_dim)
         self.blocks = nn.ModuleList(CrossBlock(embed_dim=embed_dim, num_heads=num_heads) for _ in range(depth))
@@ -112,6 +115,9 @@ class Decoder(nn.Module):
         trunk: DecoderTrunk,
     ) -> None:
         super().__init__()
+        check_number("encoder_dim", encoder_dim, at_least=1, limit=MAX_WIDTH)
+        check_number("embed_dim", embed_dim, at_least=1, limit=MAX_WIDTH)
+        check_number("patch_values", patch_values, at_least=1, limit=MAX_PATCH_VALUES)
         self.embed_dim = embed_dim
         self.embed_visible = nn.Linear(encoder_dim, embed_dim)
         self.positions = SinCosPositions(embed_dim=embed_dim)

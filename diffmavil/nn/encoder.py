@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from diffmavil.checks import MAX_WIDTH, check_number
 from diffmavil.nn.positions import SinCosPositions
 from diffmavil.nn.transformer import Transformer, init_weights
-from diffmavil.ops.patches import gather_patches, patch_grid, patchify, valid_patches
+from diffmavil.ops.patches import check_patch_size, gather_patches, patch_grid, patchify, valid_patches
 
 
 @dataclass
@@ -62,8 +63,9 @@ class Encoder(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(patch_size) < 1:
-            raise ValueError(f"patch_size must be at least 1 on each axis, got {tuple(patch_size)}")
+        check_number("in_channels", in_channels, at_least=1, limit=1000)
+        check_patch_size("patch_size", patch_size, in_channels)
+        check_number("embed_dim", embed_dim, at_least=1, limit=MAX_WIDTH)
         self.in_channels, self.patch_size, self.embed_dim = in_channels, tuple(patch_size), embed_dim
         self.patch_values = in_channels * math.prod(patch_size)
         self.patch_embed = nn.Linear(self.patch_values, embed_dim)

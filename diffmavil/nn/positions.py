@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diffmavil.checks import MAX_WIDTH, check_number
 from diffmavil.ops.positions import sincos_grid
 
 
@@ -21,6 +22,7 @@ class SinCosPositions(nn.Module):
 
     def __init__(self, *, embed_dim: int) -> None:
         super().__init__()
+        check_number("embed_dim", embed_dim, at_least=1, limit=MAX_WIDTH)
         if embed_dim % 16:
             raise ValueError(f"embed_dim must be a multiple of 16, got {embed_dim}")
         self.embed_dim = embed_dim

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
-from diffmavil.checks import check_number
+from diffmavil.checks import MAX_DEPTH, MAX_WIDTH, check_number
 from diffmavil.nn.attention import CrossAttention, SelfAttention
 
 NORM_EPS = 1e-6
@@ -14,6 +14,7 @@ NORM_EPS = 1e-6
 
 def layer_norm(embed_dim: int) -> nn.LayerNorm:
     """LayerNorm with the epsilon of ViT and MAE."""
+    check_number("embed_dim", embed_dim, at_least=1, limit=MAX_WIDTH)
     return nn.LayerNorm(embed_dim, eps=NORM_EPS)
 
 
@@ -33,6 +34,8 @@ class Block(nn.Module):
 
     def __init__(self, *, embed_dim: int, num_heads: int, mlp_ratio: float = 4.0, drop_path_rate: float = 0.0) -> None:
         super().__init__()
+        check_number("mlp_ratio", mlp_ratio, above=0, limit=100)
+        check_number("drop_path_rate", drop_path_rate, at_least=0, below=1)
         self.norm1 = layer_norm(embed_dim)
         self.attn = SelfAttention(embed_dim=embed_dim, num_heads=num_heads)
         self.norm2 = layer_norm(embed_dim)
@@ -59,6 +62,7 @@ class CrossBlock(nn.Module):
 
     def __init__(self, *, embed_dim: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
+        check_number("mlp_ratio", mlp_ratio, above=0, limit=100)
         self.norm1 = layer_norm(embed_dim)
         self.attn = CrossAttention(embed_dim=embed_dim, num_heads=num_heads)
         self.norm2 = layer_norm(embed_dim)
@@ -94,6 +98,7 @@ class Transformer(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        check_number("depth", depth, at_least=0, limit=MAX_DEPTH)
         self.embed_dim = embed_dim
         self.blocks = nn.ModuleList(
             Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)

@@ -7,6 +7,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diffmavil.checks import check_number
+
 
 def alphas_cumprod(*, timesteps: int, beta_start: float, beta_end: float, rho: float) -> Float[Tensor, " T"]:
     """Share of the clean signal's variance that is left after each step.
@@ -16,14 +18,12 @@ def alphas_cumprod(*, timesteps: int, beta_start: float, beta_end: float, rho: f
     Source: DDPM, arXiv:2006.11239, section 2 and 4; the exponent from DiffMAE, arXiv:2304.03283.
 
     Raises:
-        ValueError: If ``timesteps`` is below 1, ``rho`` not positive, or a beta outside (0, 1).
+        ValueError: If ``timesteps`` is below 1, ``rho`` not above 0, or a beta outside (0, 1).
     """
-    if timesteps < 1:
-        raise ValueError(f"timesteps must be at least 1, got {timesteps}")
-    if rho <= 0:
-        raise ValueError(f"rho must be positive, got {rho}")
-    if not 0 < beta_start <= beta_end < 1:
-        raise ValueError(f"beta_start and beta_end must be in (0, 1) and rise, got {beta_start}, {beta_end}")
+    check_number("timesteps", timesteps, at_least=1, limit=1_000_000)
+    check_number("rho", rho, above=0, limit=1000)
+    check_number("beta_start", beta_start, above=0, below=1)
+    check_number("beta_end", beta_end, at_least=beta_start, below=1)
     betas = torch.linspace(beta_start, beta_end, timesteps, dtype=torch.float64) ** rho
     return (1 - betas).cumprod(0).to(torch.float32)
 

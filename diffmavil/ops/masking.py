@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from diffmavil.checks import check_number
+
 
 @dataclass
 class Masking:
@@ -32,8 +34,7 @@ def num_visible(num_patches: int, mask_ratio: float) -> int:
     Raises:
         ValueError: If ``mask_ratio`` is outside [0, 1).
     """
-    if not 0 <= mask_ratio < 1:
-        raise ValueError(f"mask_ratio must be in [0, 1), got {mask_ratio}")
+    check_number("mask_ratio", mask_ratio, at_least=0, below=1)
     return max(1, int(num_patches * (1 - mask_ratio) + 1e-6))
 
 

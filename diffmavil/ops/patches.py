@@ -13,10 +13,29 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from diffmavil.checks import MAX_PATCH_VALUES, check_number
+
 _LAYOUTS = {
     2: ("b c (t p) (f q)", "b (t f) (c p q)", ("t", "f"), ("p", "q")),
     3: ("b c (t u) (h p) (w q)", "b (t h w) (c u p q)", ("t", "h", "w"), ("u", "p", "q")),
 }
+
+
+def check_patch_size(name: str, patch_size: tuple[int, ...], channels: int) -> None:
+    """Refuse the size of a patch that is none.
+
+    Args:
+        name: The size's name, as the user writes it.
+        patch_size: Length of a patch along each axis.
+        channels: Channels of the input.
+
+    Raises:
+        ValueError: If an axis is below 1, or a patch holds more than 65536 values.
+    """
+    for length in (None,) if patch_size is None else patch_size:
+        check_number(name, length, at_least=1, limit=MAX_PATCH_VALUES)
+    if (values := channels * math.prod(patch_size)) > MAX_PATCH_VALUES:
+        raise ValueError(f"{name} must make patches of at most {MAX_PATCH_VALUES} values, got {values}")
 
 
 def patch_grid(size: tuple[int, ...], patch_size: tuple[int, ...]) -> tuple[int, ...]:

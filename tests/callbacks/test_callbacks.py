@@ -239,7 +239,7 @@ def test_a_prediction_is_shown_with_the_mean_and_scale_of_the_true_patch() -> No
 def test_refuses_numbers_outside_their_range() -> None:
     with pytest.raises(ValueError, match=r"audio mask ratio must be in \[0, 1\), got 1.2"):
         MaskRatioCurriculum(audio=Schedule(start=1.2, end=0.8), video=Schedule(start=0.9, end=0.8))
-    with pytest.raises(ValueError, match="limit must be at least multiple 8, got 4"):
+    with pytest.raises(ValueError, match="limit must be at least 8, got 4"):
         AdaptiveBatchSize(multiple=8, limit=4)
     with pytest.raises(ValueError, match="clips and every_n_epochs must be at least 1, got 0 and 1"):
         ReconstructionImages(clips=0)

@@ -228,7 +228,7 @@ def test_what_a_user_gets_wrong_is_one_line(mixed: Path, tmp_path: Path, run: Ru
         ("--stored.fps 2", "was begun with stored.fps = 4.0, got 2.0: choose another --out"),
         ("--modalities audio", "was begun with modalities = audio_video, got audio"),
         ("--audit.apart_s null", "was begun with audit.apart_s = 0.5, got None"),
-        ("--stored.quality 0", "quality must be between 1 and 100, got 0"),
+        ("--stored.quality 0", "quality must be in [1, 100], got 0"),
         ("--workers 0", "workers must be at least 1, got 0"),
         ("--timeout_s 0", "timeout_s must be above 0"),
         ("--most_lost_in_a_row 0", "most_lost_in_a_row must be at least 1, got 0"),

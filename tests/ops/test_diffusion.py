@@ -44,8 +44,8 @@ def test_a_smaller_rho_is_noisier() -> None:
     ("change", "message"),
     [
         ({"timesteps": 0}, "timesteps must be at least 1, got 0"),
-        ({"rho": 0.0}, "rho must be positive, got 0.0"),
-        ({"beta_end": 1.0}, "beta_start and beta_end"),
+        ({"rho": 0.0}, "rho must be above 0, got 0.0"),
+        ({"beta_end": 1.0}, "beta_end must be in"),
     ],
 )
 def test_refuses_values_outside_their_range(change: dict[str, float], message: str) -> None:

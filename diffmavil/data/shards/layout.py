@@ -18,6 +18,8 @@ from itertools import accumulate
 from pathlib import PurePath
 from typing import Final
 
+from diffmavil.checks import check_number
+
 FORMAT_VERSION: Final = 2
 """Of shards and sidecars; folders of any other are refused."""
 
@@ -57,14 +59,10 @@ class Stored:
     sample_rate_hz: int = 16000
 
     def __post_init__(self) -> None:
-        if not 0 < self.fps <= 240:
-            raise ValueError(f"fps must be above 0 and at most 240, got {self.fps}")
-        if not 16 <= self.short_side <= 4096:
-            raise ValueError(f"short_side must be between 16 and 4096, got {self.short_side}")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"quality must be between 1 and 100, got {self.quality}")
-        if not 1000 <= self.sample_rate_hz <= 192000:
-            raise ValueError(f"sample_rate_hz must be between 1000 and 192000, got {self.sample_rate_hz}")
+        check_number("fps", self.fps, above=0, at_most=240)
+        check_number("short_side", self.short_side, at_least=16, at_most=4096)
+        check_number("quality", self.quality, at_least=1, at_most=100)
+        check_number("sample_rate_hz", self.sample_rate_hz, at_least=1000, at_most=192000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import soundfile
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from diffmavil.checks import check_number
 from diffmavil.data.clip_table import NO_NUMBER
 from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, MISSING_FILE, NO_AUDIO, NO_VIDEO, TIMED_OUT, MediaError
@@ -69,8 +70,8 @@ class ShardSource(ClipSource):
         storage_options: dict[str, Any] | None = None,
         fold: int | None = None,
     ) -> None:
-        if cache_gb < 0:
-            raise ValueError(f"cache_gb must be at least 0, got {cache_gb}")
+        check_number("cache_gb", cache_gb, at_least=0, limit=1e6)
+        check_number("fold", fold, at_least=0, limit=1_000_000, optional=True)
         self.root = str(root)
         self.fold = fold
         self._cache_gb = cache_gb

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int16, UInt8
 from numpy.typing import NDArray
 
+from diffmavil.checks import check_number
 from diffmavil.data.synthetic.canvas import Canvas, Colour
 from diffmavil.data.synthetic.impacts import bouncing_ball, engine, pendulum, rain
 from diffmavil.data.synthetic.noises import saw, wind
@@ -54,12 +55,11 @@ class ClipFormat:
         Raises:
             ValueError: If a value is outside its range.
         """
-        if not 1.0 <= self.clip_s <= 60.0:
-            raise ValueError(f"clip_s must be in [1, 60], got {self.clip_s}")
-        if self.size_px % 2 or not 32 <= self.size_px <= 1024:
+        check_number("clip_s", self.clip_s, at_least=1, at_most=60)
+        check_number("size_px", self.size_px, at_least=32, at_most=1024)
+        if self.size_px % 2:
             raise ValueError(f"size_px must be even and in [32, 1024], got {self.size_px}")
-        if not 4 <= self.fps <= 60:
-            raise ValueError(f"fps must be in [4, 60], got {self.fps}")
+        check_number("fps", self.fps, at_least=4, at_most=60)
         if self.sample_rate_hz not in (8000, 16000, 22050, 24000, 32000, 44100, 48000):
             raise ValueError(f"sample_rate_hz must be a rate of AAC from 8000 to 48000, got {self.sample_rate_hz}")
 
