@@ -100,7 +100,7 @@ class DiffmavilCLI(LightningCLI):
         refuse_nulls(config.model, "model")
         refuse_nulls(config.data, "data", ClipDataModule)
         refuse_nulls(config.trainer, "trainer", Trainer)
-        check_flags(config.trainer)
+        check_flags(vars(config.trainer))
         trainer = config.trainer
         if trainer.precision is None and trainer.plugins is None:  # a plugin may be one of precision
             on_gpu = trainer.accelerator in ("gpu", "cuda", "auto") and CUDAAccelerator.is_available()
@@ -147,7 +147,7 @@ class DiffmavilCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-            raise ConfigError(blamed(error, self.config[self.subcommand].trainer)) from error
+            raise ConfigError(blamed(error, vars(self.config[self.subcommand].trainer))) from error
         self._require_every_process_sharded(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the default, not one of the user's
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()

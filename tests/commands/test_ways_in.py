@@ -352,7 +352,7 @@ def test_a_file_does_not_say_what_is_imported(
     (tmp_path / "evil.py").write_text("open('executed', 'w')\n")
     content["diffmavil"]["origin"]["built"] = {"class_path": "evil.build", "init_args": {"size": "nano"}}
     torch.save(content, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match="not imported on the word of a file.*--model.backbone evil.build"):
+    with pytest.raises(ValueError, match=r"(?s)not imported on the word of a file.*--model.backbone evil.build"):
         probe("--model.checkpoint", "evil.ckpt")
     assert not (tmp_path / "executed").exists()
 
