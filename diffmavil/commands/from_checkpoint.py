@@ -36,12 +36,14 @@ class Taken:
         after: Arguments that go behind them.
         checkpoint: What the trainer loads; ``None`` for nothing, or a name that Lightning looks up.
         of_run: Whether a training goes on in the folder of that checkpoint's run.
+        content: What that checkpoint holds, where it is a file.
     """
 
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     checkpoint: Path | None = None
     of_run: bool = False
+    content: dict[str, Any] | None = None
 
 
 def take_run(args: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -96,7 +98,10 @@ def take(command: str, config: Namespace, run: Path | None) -> Taken:
     if source is None or source.is_dir():  # a folder of shards says so only to the strategy that reads it
         return taken
     name = f"checkpoint {source}"
-    origin = origin_of(read_checkpoint(source), name)
+    content = taken.content or read_checkpoint(source)
+    if taken.checkpoint is not None:
+        taken.content = content
+    origin = origin_of(content, name)
     found: dict[str, Any] = {}
     if origin.window is not None:
         found["data"] = origin.window.of(config.data.modalities)
@@ -133,13 +138,14 @@ def _of_run(kind: type, run: Path, path: str | None) -> Taken:
     checkpoint = checkpoint_of(run)
     if checkpoint.is_dir():
         return Taken(checkpoint=checkpoint, of_run=True)
-    mark = read_checkpoint(checkpoint).get(MARK)
+    content = read_checkpoint(checkpoint)
+    mark = content.get(MARK)
     of = mark.get("module") if isinstance(mark, dict) else None
     if issubclass(kind, TrainedModule) and of == kind.kind():
         if path is not None:
             rule = f"must be left out where run names the checkpoint, {checkpoint}"
             raise CheckpointError(f"ckpt_path {rule}, got {path}")
-        return Taken(checkpoint=checkpoint, of_run=True)
+        return Taken(checkpoint=checkpoint, of_run=True, content=content)
     if "checkpoint" in signature(kind).parameters and of == "PretrainModule":
         return Taken(after=["--model.checkpoint", str(checkpoint)])
     of = of or "no module of diffmavil"

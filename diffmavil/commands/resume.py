@@ -9,7 +9,7 @@ from typing import Any, Final
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from diffmavil.models.checkpoints import CheckpointError, read_checkpoint
+from diffmavil.models.checkpoints import CheckpointError
 from diffmavil.run_folder import CHECKPOINTS, LOGS, newest_checkpoint, newest_run, run_of, runs_below
 
 _BY_VERSION: Final = ("TensorBoardLogger", "CSVLogger")
@@ -57,20 +57,18 @@ def root_of(trainer: Namespace) -> Path:
     return Path(root).absolute()
 
 
-def logger_of(trainer: Namespace, checkpoint: Path) -> TensorBoardLogger | None:
+def logger_of(trainer: Namespace, checkpoint: Path, step: int | None) -> TensorBoardLogger | None:
     """Logger that continues the run of a checkpoint in its own folder.
 
     What the run had logged after the checkpoint is dropped: those steps are going to be done again.
 
     Args:
         trainer: The config's ``trainer``.
-        checkpoint: A file, or a folder of shards, of which the step is not known.
+        checkpoint: A file, or a folder of shards.
+        step: The step that it stands at; ``None`` where that is not known.
 
     Returns:
         ``None`` where the config's logger cannot go on in a folder: of those that number their runs, TensorBoard's can.
-
-    Raises:
-        CheckpointError: If the checkpoint cannot be read.
     """
     names = [name for name, _ in _loggers(trainer)]
     run = run_of(checkpoint)
@@ -79,7 +77,6 @@ def logger_of(trainer: Namespace, checkpoint: Path) -> TensorBoardLogger | None:
     args = next((args for _, args in _loggers(trainer)), {})
     number = run.name.removeprefix("version_")
     version = int(number) if number.isdigit() else run.name
-    step = None if checkpoint.is_dir() else read_checkpoint(checkpoint).get("global_step")
     place = {"save_dir": run.parent.parent, "name": run.parent.name, "version": version, "purge_step": step}
     return TensorBoardLogger(**{**args, **place})
 

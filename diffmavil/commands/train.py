@@ -141,7 +141,8 @@ class DiffmavilCLI(LightningCLI):
             # a run that is resumed must find its checkpoints under the very name that they were written under
             kwargs["default_root_dir"] = os.path.abspath(root)
         if self.subcommand == "fit" and self.taken.of_run and self.taken.checkpoint is not None:
-            if logger := logger_of(config, self.taken.checkpoint):
+            step = (self.taken.content or {}).get("global_step")
+            if logger := logger_of(config, self.taken.checkpoint, step):
                 others = self.config_init[self.subcommand]["trainer"]["logger"]
                 kwargs["logger"] = [logger, *others[1:]] if isinstance(others, list) else logger
         try:
@@ -190,7 +191,7 @@ class DiffmavilCLI(LightningCLI):
         # Lightning reads folders of shards, which the modules check
         is_sharded = isinstance(self.trainer.strategy, ModelParallelStrategy) and Path(checkpoint or "").is_dir()
         if checkpoint is not None and not is_sharded:
-            name, content = f"checkpoint {checkpoint}", read_checkpoint(checkpoint)
+            name, content = f"checkpoint {checkpoint}", self.taken.content or read_checkpoint(checkpoint)
             if isinstance(self.model, TrainedModule):
                 resume = subcommand == "fit"
                 check_checkpoint(
@@ -198,6 +199,7 @@ class DiffmavilCLI(LightningCLI):
                 )
             else:
                 check_weights(weights_of(content, module=type(self.model).__name__, name=name), self.model, name)
+        self.taken.content = None  # it maps the file, which a training is going to replace
         self._say_weights(kwargs["ckpt_path"])
         return kwargs | {"weights_only": True}
 
