@@ -91,6 +91,7 @@ def test_an_infinite_term_is_told_apart_from_a_term_that_is_no_number(made_clips
 
     said = _fit_until_it_stops(Infinite(model=learner()), made_clips, tmp_path)
     assert said.startswith("train/loss_mine is infinite at step 3")
+    assert "; the learning rate was " in said and "it is too high" in said
 
 
 CONFIG = """
