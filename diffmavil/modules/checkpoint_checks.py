@@ -122,8 +122,10 @@ def _check_depth(state: Any, where: str, name: str) -> None:
     level: list[Any] = [state]
     for _ in range(DEPTH):
         inner = [x for value in level for x in ([*value, *value.values()] if isinstance(value, dict) else value)]
-        level = [x for x in inner if isinstance(x, dict | list | tuple | set) and id(x) not in seen]
-        seen |= {id(x) for x in level}
+        # each once, however often it is referred to
+        new = {id(x): x for x in inner if isinstance(x, dict | list | tuple | set) and id(x) not in seen}
+        seen |= new.keys()
+        level = list(new.values())
         if not level:
             return
     raise CheckpointError(f"{name}: {where} must have at most {DEPTH} levels")
