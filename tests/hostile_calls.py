@@ -515,6 +515,7 @@ def _child(case: Case, place: Path, said: Path) -> None:
         handle = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         for number in (1, 2):
             os.dup2(handle, number)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         from diffmavil import cli

@@ -222,7 +222,7 @@ def test_a_mistake_in_a_file_is_told_in_one_line(content: str, said: str, run: R
         ("model: {init_args: {betas: [0.9, 1.5]}}", "model.betas must be in [0, 1), got (0.9, 1.5)"),
         ("model: {init_args: {seed: -1}}", "model.seed must be in [0, 4294967295], got -1"),
         ("data: {image_size: 1000000}", "data.image_size must be at most 4096, got 1000000"),
-        ("data: {clip_s: 2.5}", "data.clip_s must give a multiple of 16 spectrogram frames"),
+        ("data: {clip_s: 4.1}", "data.clip_s must give a multiple of 16 spectrogram frames"),
         (
             "data: {num_mel_bins: 50}",
             "data.num_mel_bins must be a multiple of 16, the side of a patch, such as",

@@ -145,7 +145,7 @@ def check_words(args: list[str]) -> None:
     """
     for key, value in flags(args):
         try:
-            if key != "out" and _is_special(value):
+            if key not in ("out", "config") and _is_special(value):
                 raise ConfigTextError(f"a file must be no pipe and no device, got {value}")
             if value.endswith((".yaml", ".yml")) and Path(value).is_file():
                 read_text(Path(value))
@@ -171,7 +171,7 @@ def _is_special(value: str) -> bool:
 def flags(args: list[str]) -> list[tuple[str, str]]:
     """Keys and values of a command line, without the dashes."""
     found = []
-    for word, after in zip(args, [*args[1:], ""], strict=True):
+    for word, after in zip(args, [*args[1:], ""], strict=False):
         key, equals, value = word.partition("=")
         if key.startswith("--"):
             found.append((key[2:].removesuffix("+"), value if equals or after.startswith("--") else after))

@@ -36,7 +36,7 @@ def removed_if_refused(trainer: L.Trainer) -> Iterator[None]:
         trainer: Before it runs.
     """
     first = _FirstStep()
-    trainer.callbacks.append(first)  # type: ignore[attr-defined]
+    trainer.callbacks.insert(0, first)  # type: ignore[attr-defined]  # before another can fail there
     new: list[Path] = []
     if trainer.is_global_zero:
         places = [getattr(logger, "log_dir", None) for logger in trainer.loggers]

@@ -17,7 +17,7 @@ NO_YAML = ("nul", "not closed", "undefined")
 
 
 @pytest.mark.parametrize("name", [name for name in BIG if name not in (*NO_YAML, "wide key")])
-@pytest.mark.parametrize("place", ["{}", "data: {}", "data: {{source: {}}}"])
+@pytest.mark.parametrize("place", ["{}", "data: {}", "data: {{source: {} }}"])
 def test_yaml_that_is_too_much_is_refused_before_it_is_built(name: str, place: str) -> None:
     text = BIG[name]
     if "\n" in text and place != "{}":
@@ -35,7 +35,7 @@ def test_what_configs_hold_is_let_by() -> None:
         first: {<<: *base, lr: !!float 2}
         second: {<<: [*base, {seed: 1}]}
         third: [*name, *name, ~, "text: with {odd} & letters", 'a', |-, >-]
-        base again: &base [*base]
+        base again: &base [1]
         after: *base
         ? [1, 2]
         : key

@@ -13,7 +13,7 @@ from small import trainer
 
 from diffmavil.commands.refused_start import removed_if_refused
 
-LOGGED = CONFIG.replace("logger: false", "limit_train_batches: 2").replace(
+LOGGED = CONFIG.replace("logger: false", "log_every_n_steps: 1\n  limit_train_batches: 2").replace(
     "num_workers: 0",
     "num_workers: 0\n  batch_size: 5\n  clip_s: 0.64\n  num_frames: 2\n  fps: 5\n  image_size: 32\n  num_mel_bins: 32",
 )
@@ -74,7 +74,8 @@ def test_a_refused_start_leaves_nothing(flags: list[str], fit: Callable[..., tup
 def test_what_failed_after_a_step_keeps_its_folder_and_so_does_what_was_there(
     fit: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
-    assert fit("--trainer.callbacks+=fails.Fails", "--trainer.callbacks.where", "stepped")[0] != 0
+    code, err = fit("--trainer.callbacks+=fails.Fails", "--trainer.callbacks.where", "stepped")
+    assert code == 1 and "fails here" in err, err
     folder = tmp_path / "lightning_logs/version_0"
     assert (folder / "config.yaml").is_file() and list(folder.glob("events*"))
     (tmp_path / "lightning_logs/version_1").mkdir()
