@@ -27,6 +27,7 @@ class Window:
         num_frames: Frames of the video.
         fps: Frames a second.
         image_size: Side of the frames in pixels.
+        short_side: Pixels to which the shorter side of larger frames is brought before they are cropped.
     """
 
     clip_s: float
@@ -38,6 +39,7 @@ class Window:
     num_frames: int
     fps: float
     image_size: int
+    short_side: int
 
     @classmethod
     def from_dict(cls, values: object, name: str) -> Window:
@@ -69,7 +71,7 @@ class Window:
 
     def of(self, modalities: Modalities) -> dict[str, int | float]:
         """The numbers on which what is read of some streams depends."""
-        video = ("num_frames", "fps", "image_size")
+        video = ("num_frames", "fps", "image_size", "short_side")
         names = {"audio": set(self.as_dict()) - set(video), "video": set(video), "audio_video": set(self.as_dict())}
         return {key: value for key, value in self.as_dict().items() if key in names[modalities]}
 

@@ -116,22 +116,23 @@ def _asked_for(command: str, config: Namespace, run: Path | None) -> Taken:
     """The checkpoint that ``--run`` or ``--ckpt_path`` means."""
     path = config.ckpt_path
     kind = _class_of(config)
-    if run is not None:
-        return _of_run(kind, run, path)
-    if path is None or path in NAMES:
-        return Taken()
+    taken = Taken() if run is None else _of_run(kind, run, path)
+    if path is None or path in NAMES or taken.checkpoint is not None:
+        return taken
     if "checkpoint" in signature(kind).parameters and not issubclass(kind, TrainedModule):
         raise CheckpointError(
             f"ckpt_path must be left out for {kind.__name__}, which is not trained itself: name what it measures by "
             f"--model.checkpoint or --run, got {path}"
         )
     if path != "last":
-        return Taken(checkpoint=Path(path))
+        taken.checkpoint = Path(path)
+        return taken
     root, found = root_of(config.trainer), last_checkpoint(config.trainer)
     if found is None and command != "fit":
         raise CheckpointError(f"--ckpt_path last needs a last checkpoint under {root}, got none")
     rank_zero_info(f"last checkpoint under {root}: {found or 'none, so this run begins anew'}")
-    return Taken(checkpoint=found, of_run=found is not None)
+    taken.checkpoint, taken.of_run = found, found is not None
+    return taken
 
 
 def _of_run(kind: type, run: Path, path: str | None) -> Taken:

@@ -267,6 +267,7 @@ class ClipDataModule(L.LightningDataModule):
             num_frames=self.num_frames,
             fps=self.fps,
             image_size=self.image_size,
+            short_side=self.short_side,
         )
 
     @property

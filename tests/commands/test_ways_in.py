@@ -205,6 +205,7 @@ data:
   num_frames: 4
   fps: 8
   image_size: 32
+  short_side: 40
 """
     )
     here = Path.cwd()
@@ -226,6 +227,7 @@ WINDOW = {
     "num_frames": 4,
     "fps": 8.0,
     "image_size": 32,
+    "short_side": 40,
 }
 
 DOWNSTREAM = ["--data.num_workers", "0", "--data.batch_size", "10", "--trainer.accelerator", "cpu"]
@@ -247,7 +249,7 @@ def test_a_probe_takes_window_and_model_from_a_run(pretrained: Path, probe: Call
     done = probe("--run", str(_run_and_version(pretrained)[which]))
     window = done.datamodule.window.as_dict()
     assert {key: window[key] for key in done.datamodule.window.of("audio")} == {
-        key: value for key, value in WINDOW.items() if key not in ("num_frames", "fps", "image_size")
+        key: value for key, value in WINDOW.items() if key not in ("num_frames", "fps", "image_size", "short_side")
     }
     last = next(pretrained.rglob("last.ckpt"))
     weights = torch.load(last, weights_only=True)["state_dict"]
@@ -318,6 +320,19 @@ def test_a_fine_tuned_run_is_tested_with_its_config_alone(
     (tmp_path / "mine.yaml").write_text(config.replace(backbone, "").replace(window, ""))
     tuned = train(["fit", "--config", "mine.yaml", "--run", str(pretrained)])
     assert tuned.datamodule.window.num_mel_bins == 64 and tuned.model.checkpoint is not None
+    again = [
+        "fit",
+        "--config",
+        "mine.yaml",
+        "--run",
+        str(pretrained),
+        "--ckpt_path",
+        "last",
+        "--trainer.max_epochs",
+        "2",
+    ]
+    tuned = train(again)
+    assert tuned.trainer.global_step == 2, "both the pretraining and the run that goes on are honoured"
     weights = tuned.model.state_dict()
     by_config = train(["test", "--config", "mine.yaml", "--ckpt_path", "last"])
     by_run = train(["test", "--run", "runs"])
