@@ -20,6 +20,7 @@ from diffmavil.types import Batch
 pytestmark = [  # remarks of Lightning's on a folder that is used again, as it must be here
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
     pytest.mark.filterwarnings("ignore:.*fit.ckpt_path=None.. was called without a model"),
+    pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available"),
 ]
 
 
