@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from diffmavil.modules.run_folder import RunFolderError
+from diffmavil.modules.folder_watch import FolderGoneError
 
 _PEER: Final = re.compile(
     r"Connection (?:closed|reset) by peer|Broken pipe|ncclRemoteError|remote process exited|connection was reset", re.I
@@ -26,7 +26,7 @@ def told_in_a_line() -> Iterator[None]:
 
     Raises:
         LostProcessError: If another process of the run is gone.
-        RunFolderError: If its folder is, whatever its loggers say of that as they are closed.
+        FolderGoneError: If its folder is, whatever its loggers say of that as they are closed.
         OSError: If the curves could not be written.
     """
     kept: list[OSError] = []
@@ -47,7 +47,7 @@ def told_in_a_line() -> Iterator[None]:
         yield
     except (RuntimeError, OSError) as error:
         for cause in _chain(error):  # what fails as the run is closed follows from it
-            if isinstance(cause, RunFolderError):
+            if isinstance(cause, FolderGoneError):
                 raise cause from None
             if isinstance(cause, RuntimeError) and _PEER.search(str(cause)):
                 raise LostProcessError(

@@ -26,10 +26,10 @@ from diffmavil.modules.checkpoint_checks import check_checkpoint
 from diffmavil.modules.checkpoint_paths import keep_own_paths
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.modules.finite import stop_where_not_finite
+from diffmavil.modules.folder_watch import FolderWatch
 from diffmavil.modules.halving import BatchTooLargeError, in_halves
 from diffmavil.modules.lightning_settings import check_settings
 from diffmavil.modules.resume_point import begins_an_epoch, mark_validation, set_resume_point
-from diffmavil.modules.run_folder import RunFolder
 from diffmavil.modules.sharding import is_sharded, shard
 from diffmavil.modules.window_note import note_other_window
 from diffmavil.ops.distributed import several_ranks
@@ -85,7 +85,7 @@ class TrainedModule(L.LightningModule, ABC):
         self._compiles, self.halved = compile, halved
         self.compiled: CompiledBlocks | None = None
         """The compiled blocks of a training, if it compiles any."""
-        self._run_folder: RunFolder | None = None
+        self._folder_watch: FolderWatch | None = None
         self.lr_scale = 1.0
         """Factor on every learning rate, for a batch whose size changes."""
         self.origin = Origin()
@@ -147,7 +147,7 @@ class TrainedModule(L.LightningModule, ABC):
     def on_train_start(self) -> None:
         """Let the settings of this run stand where a checkpoint brought its own."""
         folder = self.trainer.log_dir or self.trainer.default_root_dir  # log_dir is a broadcast: all ranks must ask
-        self._run_folder = RunFolder(Path(folder)) if self.trainer.is_global_zero else None
+        self._folder_watch = FolderWatch(Path(folder)) if self.trainer.is_global_zero else None
         if begins_an_epoch(self.trainer):
             # with max_steps, Lightning takes each resumed run for one in mid-epoch
             self.trainer.fit_loop.epoch_loop.restarting = False
@@ -159,10 +159,10 @@ class TrainedModule(L.LightningModule, ABC):
         """End a run whose folder is gone, before anything is written where it was.
 
         Raises:
-            RunFolderError: If it is.
+            FolderGoneError: If it is.
         """
-        if self._run_folder is not None:
-            self._run_folder.check()
+        if self._folder_watch is not None:
+            self._folder_watch.check()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set step sizes and seed the step."""

@@ -7,11 +7,11 @@ import weakref
 from pathlib import Path
 
 
-class RunFolderError(Exception):
+class FolderGoneError(Exception):
     """The run's folder vanished while it ran."""
 
 
-class RunFolder:
+class FolderWatch:
     """A folder that must neither vanish nor be replaced by another one.
 
     Lightning would make it anew at the next checkpoint, without the curves and the config that were in it.
@@ -30,7 +30,7 @@ class RunFolder:
         """Look at it.
 
         Raises:
-            RunFolderError: If it is gone, or another is in its place.
+            FolderGoneError: If it is gone, or another is in its place.
         """
         try:
             status = self.path.stat()
@@ -45,6 +45,6 @@ class RunFolder:
                 weakref.finalize(self, os.close, os.open(self.path, os.O_RDONLY))
         # some file systems of networks give a folder another number now and then, but keep what is in it
         elif now != self._known and (now is None or not self._names or not self._names <= names):
-            raise RunFolderError(
+            raise FolderGoneError(
                 f"the run's folder {self.path} was removed or replaced while it ran; the run ends, and writes no more"
             )
