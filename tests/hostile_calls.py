@@ -85,6 +85,8 @@ def numbers() -> Iterator[Case]:
             reason = "in its range" if {key.name, key.label} & may.get(bad, set()) else ""
             if bad in ("1.5", "true", "tiny"):
                 reason = "in the range of some"
+            if bad == "pair" and key.name in ("audio_patch_size", "inverse_regularisations"):
+                reason = "a pair is what it is"
             if bad == "null" and key.name in _OPTIONAL:
                 reason = "optional"
             whole = key.name if len(place) == 1 else f"{place[-1]}.{key.name}"
@@ -515,7 +517,7 @@ def _child(case: Case, place: Path, said: Path) -> None:
         handle = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         for number in (1, 2):
             os.dup2(handle, number)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+        sys.stdout, sys.stderr = (open(n, "w", closefd=False, errors="backslashreplace") for n in (1, 2))
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         from diffmavil import cli

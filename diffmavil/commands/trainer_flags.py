@@ -76,6 +76,8 @@ def blamed(error: Exception, flags: Mapping[str, Any]) -> str:
         flags: Its arguments.
     """
     text = str(error)
+    if spoken_of := [name for name, value in flags.items() if value is not None and re.search(rf"\b{name}=", text)]:
+        return f"trainer.{spoken_of[0]}: {text}"
     if any(re.search(rf"\b{name}\b", text) for name, value in flags.items() if value is not None):
         return text
     for name, value in flags.items():

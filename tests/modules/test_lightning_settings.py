@@ -115,7 +115,9 @@ RATES: list[tuple[dict[str, Any], list[L.Callback], int]] = [
     "ignore:When using `Trainer.accumulate_grad_batches"
 )  # of Lightning's, to whom it may concern
 @pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback with a model that overrides")
-@pytest.mark.parametrize(("flags", "more", "batches"), RATES, ids=str)
+@pytest.mark.parametrize(
+    ("flags", "more", "batches"), RATES, ids=lambda value: None if isinstance(value, list) else str(value)
+)
 def test_the_learning_rate_goes_all_the_way_whatever_ends_the_run(
     flags: dict[str, Any], more: list[L.Callback], batches: int, made_clips: Path, tmp_path: Path
 ) -> None:
