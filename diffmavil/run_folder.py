@@ -21,23 +21,18 @@ COMPUTE: Final = "compute.json"
 LOGS: Final = "lightning_logs"
 """Lightning's name for the folder of a trainer's runs."""
 
-_RUNS: Final = (".", "version_*", "*/version_*")
-"""Where runs lie below the folder that a trainer was told to write to."""
+_RUNS: Final = (".", "version_*", "*/version_*", f"{LOGS}/*", "*/*")
+"""Where runs lie below the folder that a trainer was told to write to; the last: with loggers that name them freely."""
 
 
 class RunFolderError(ValueError):
     """A folder holds no run, or a run no checkpoint; the message says which and what was looked for, in one line."""
 
 
-def runs_below(root: Path) -> list[Path]:
-    """Folders of runs that have checkpoints: the folder itself, and those that a trainer made below it."""
-    found = (folder.parent for pattern in _RUNS for folder in root.glob(f"{pattern}/{CHECKPOINTS}"))
-    return [run for run in found if newest_checkpoint(run / CHECKPOINTS) is not None]
-
-
-def _started_below(root: Path) -> list[Path]:
-    """Folders of runs that have no checkpoint, but say what they cost."""
-    return [path.parent for pattern in _RUNS for path in root.glob(f"{pattern}/{COMPUTE}")]
+def runs_below(root: Path, patterns: Iterable[str] = _RUNS[:-1]) -> list[Path]:
+    """Folders of runs that have a last checkpoint: the folder itself, and those that a trainer made below it."""
+    found = {folder.parent for pattern in patterns for folder in root.glob(f"{pattern}/{CHECKPOINTS}")}
+    return sorted(run for run in found if newest_checkpoint(run / CHECKPOINTS) is not None)
 
 
 def newest_run(runs: Iterable[Path]) -> Path | None:
@@ -57,17 +52,22 @@ def newest_run(runs: Iterable[Path]) -> Path | None:
 
 
 def find_run(folder: Path) -> Path:
-    """The run that a folder means: itself, or as a trainer's ``default_root_dir`` its newest run with checkpoints.
+    """The run that a folder means: itself, or as a trainer's ``default_root_dir`` its newest run.
 
     Raises:
         RunFolderError: If it holds none.
     """
-    if any((folder / name).exists() for name in (CONFIG, COMPUTE, CHECKPOINTS)):
+    if (folder / CHECKPOINTS).is_dir():
         return folder
-    run = newest_run(runs_below(folder)) or newest_run(_started_below(folder))
+    run = newest_run(runs_below(folder, _RUNS)) or newest_run(_runs_without_checkpoint(folder))
     if run is None:
         raise RunFolderError(f"run must be the folder of a run or one with runs below it, got {folder}")
     return run
+
+
+def _runs_without_checkpoint(root: Path) -> list[Path]:
+    found = {path.parent for pattern in _RUNS for name in (CONFIG, COMPUTE) for path in root.glob(f"{pattern}/{name}")}
+    return sorted(found)
 
 
 def checkpoint_of(run: Path) -> Path:
@@ -76,7 +76,8 @@ def checkpoint_of(run: Path) -> Path:
     Raises:
         RunFolderError: If it has none.
     """
-    checkpoint = newest_checkpoint(run / CHECKPOINTS) or newest_checkpoint(run / CHECKPOINTS, "*.ckpt")
+    folder = run / CHECKPOINTS
+    checkpoint = newest_checkpoint(folder) or max(_existing(folder.glob("*.ckpt")), key=_step, default=None)
     if checkpoint is None:
         raise RunFolderError(f"run must have a checkpoint in its folder {CHECKPOINTS}, got {run}")
     return checkpoint
@@ -87,9 +88,24 @@ def run_of(checkpoint: Path) -> Path:
     return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
 
 
-def newest_checkpoint(folder: Path, pattern: str = "last*.ckpt") -> Path | None:
-    """The newest checkpoint in a folder, by time; ``None`` without any."""
-    return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint in a folder, of several the one written last; ``None`` without any."""
+    return max(_existing(folder.glob("last*.ckpt")), key=written_at, default=None)
+
+
+def written_at(path: Path) -> float:
+    """When a file was written."""
+    return path.stat().st_mtime
+
+
+def _existing(paths: Iterable[Path]) -> list[Path]:
+    """Without links that lead nowhere."""
+    return [path for path in paths if path.exists()]
+
+
+def _step(checkpoint: Path) -> tuple[int, float]:
+    match = re.search(r"step=(\d+)", checkpoint.name)
+    return int(match[1]) if match else -1, written_at(checkpoint)
 
 
 def _version(run: Path) -> int:
@@ -99,4 +115,4 @@ def _version(run: Path) -> int:
 
 def _written_at(run: Path) -> float:
     checkpoint = newest_checkpoint(run / CHECKPOINTS)
-    return 0.0 if checkpoint is None else checkpoint.stat().st_mtime
+    return 0.0 if checkpoint is None else written_at(checkpoint)

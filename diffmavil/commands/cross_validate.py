@@ -53,6 +53,12 @@ def cross_validate(args: list[str]) -> None:
     leave_group()
 
 
+class _FoldCLI(DiffmavilCLI):
+    """A fold goes on from its own checkpoints alone, also where a logger writes those of all folds into one folder."""
+
+    last_anywhere = False
+
+
 class CrossValidation:
     """The folds of one command, and what is known of them so far.
 
@@ -125,7 +131,7 @@ class CrossValidation:
     def _run(self, command: str, *place: str) -> DiffmavilCLI:
         line = [command, *self.settings["arguments"], *place]
         _say(f"\n$ {shlex.join(['diffmavil', *line])}")
-        return train(line)
+        return train(line, cli=_FoldCLI)
 
     @rank_zero_only
     def _write(self) -> None:

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +19,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from diffmavil.commands.resume import last_checkpoint, root_of
 from diffmavil.models.checkpoints import MARK, CheckpointError, read_checkpoint
 from diffmavil.models.origin import Origin, origin_of
+from diffmavil.modules import FineTuneModule, LinearProbe
 from diffmavil.modules.base import TrainedModule
 from diffmavil.run_folder import CONFIG, RunFolderError, checkpoint_of, find_run
+
+_DOWNSTREAM: Final = (FineTuneModule, LinearProbe)
+"""Modules that begin with the encoders of a pretraining's ``model.checkpoint``."""
 
 NAMES: Final = ("best", "hpc")
 """Checkpoints that Lightning finds itself, or refuses in a line."""
@@ -64,6 +67,8 @@ def take_run(args: Sequence[str]) -> tuple[list[str], Path | None]:
         flag, equals, value = word.partition("=")
         if flag != "--run":
             rest.append(word)
+        elif folder is not None:
+            raise RunFolderError(f"run must be given once, got {folder} and another")
         elif not (value := value if equals else next(words, "")):
             raise RunFolderError("run must be the folder of a run, got none")
         else:
@@ -79,21 +84,21 @@ def take_run(args: Sequence[str]) -> tuple[list[str], Path | None]:
     return rest, run
 
 
-def take(command: str, config: Namespace, run: Path | None) -> Taken:
+def take(command: str, config: Namespace, run: Path | None, *, anywhere: bool = True) -> Taken:
     """Find the checkpoint that a command asks for, and what it says.
 
     Args:
         command: fit, validate, test or predict.
         config: What was parsed of the command line.
         run: The run that it names, if any.
+        anywhere: Whether the last checkpoint may lie outside ``trainer.default_root_dir``.
 
     Raises:
         CheckpointError: If there is none, if it cannot be read, or if the command has no use for it.
     """
-    taken = _asked_for(command, config, run)
-    of_model = config.model.get("init_args", {}).get("checkpoint")
-    for flag, value in zip(taken.after, taken.after[1:], strict=False):
-        of_model = value if flag == "--model.checkpoint" else of_model
+    taken = _asked_for(command, config, run, anywhere)
+    is_downstream = issubclass(_class_of(config), _DOWNSTREAM)
+    of_model = taken.after[1] if taken.after else config.model.init_args.get("checkpoint") if is_downstream else None
     source = taken.checkpoint or (None if of_model is None else Path(of_model))
     if source is None or source.is_dir():  # a folder of shards says so only to the strategy that reads it
         return taken
@@ -105,29 +110,35 @@ def take(command: str, config: Namespace, run: Path | None) -> Taken:
     found: dict[str, Any] = {}
     if origin.window is not None:
         found["data"] = origin.window.of(config.data.modalities)
-    if taken.checkpoint is not None and of_model is None:
+    if taken.checkpoint is not None:
         found |= _backbone(config, origin)
+        # the pretraining's weights are not going to be used, and its file may be gone
+        is_needed = command == "fit" and of_model is not None and Path(of_model).is_file()
+        if of_model is not None and not is_needed and ("model" in found or _has_backbone(config)):
+            taken.after = ["--model.checkpoint", "null"]
     if found:
         taken.before += ["--config", json.dumps(found)]
     return taken
 
 
-def _asked_for(command: str, config: Namespace, run: Path | None) -> Taken:
+def _asked_for(command: str, config: Namespace, run: Path | None, anywhere: bool) -> Taken:
     """The checkpoint that ``--run`` or ``--ckpt_path`` means."""
     path = config.ckpt_path
     kind = _class_of(config)
-    taken = Taken() if run is None else _of_run(kind, run, path)
+    taken = Taken() if run is None else _of_run(kind, config, run)
     if path is None or path in NAMES or taken.checkpoint is not None:
         return taken
-    if "checkpoint" in signature(kind).parameters and not issubclass(kind, TrainedModule):
+    if issubclass(kind, LinearProbe):
         raise CheckpointError(
             f"ckpt_path must be left out for {kind.__name__}, which is not trained itself: name what it measures by "
             f"--model.checkpoint or --run, got {path}"
         )
+    if "://" in path:
+        raise CheckpointError(f"ckpt_path must be a file of this machine, got {path}")
     if path != "last":
         taken.checkpoint = Path(path)
         return taken
-    root, found = root_of(config.trainer), last_checkpoint(config.trainer)
+    root, found = root_of(config.trainer), last_checkpoint(config.trainer, anywhere=anywhere)
     if found is None and command != "fit":
         raise CheckpointError(f"--ckpt_path last needs a last checkpoint under {root}, got none")
     rank_zero_info(f"last checkpoint under {root}: {found or 'none, so this run begins anew'}")
@@ -135,22 +146,25 @@ def _asked_for(command: str, config: Namespace, run: Path | None) -> Taken:
     return taken
 
 
-def _of_run(kind: type, run: Path, path: str | None) -> Taken:
+def _of_run(kind: type, config: Namespace, run: Path) -> Taken:
+    """What a run's checkpoint is for a command: what it continues or measures, or where its model is from."""
     checkpoint = checkpoint_of(run)
-    if checkpoint.is_dir():
-        return Taken(checkpoint=checkpoint, of_run=True)
-    content = read_checkpoint(checkpoint)
-    mark = content.get(MARK)
+    content = None if checkpoint.is_dir() else read_checkpoint(checkpoint)
+    mark = (content or {}).get(MARK)
     of = mark.get("module") if isinstance(mark, dict) else None
-    if issubclass(kind, TrainedModule) and of == kind.kind():
-        if path is not None:
-            rule = f"must be left out where run names the checkpoint, {checkpoint}"
-            raise CheckpointError(f"ckpt_path {rule}, got {path}")
+    if issubclass(kind, TrainedModule) and (content is None or of == kind.kind()):
+        _require_none("ckpt_path", config.ckpt_path, checkpoint)
         return Taken(checkpoint=checkpoint, of_run=True, content=content)
-    if "checkpoint" in signature(kind).parameters and of == "PretrainModule":
+    if issubclass(kind, _DOWNSTREAM) and of == "PretrainModule":
+        _require_none("model.checkpoint", config.model.init_args.get("checkpoint"), checkpoint)
         return Taken(after=["--model.checkpoint", str(checkpoint)])
     of = of or "no module of diffmavil"
     raise CheckpointError(f"run must be one that {kind.__name__} can use, got {run} of {of}")
+
+
+def _require_none(name: str, value: object, checkpoint: Path) -> None:
+    if value is not None:
+        raise CheckpointError(f"{name} must be left out where run names the checkpoint, {checkpoint}, got {value}")
 
 
 def _class_of(config: Namespace) -> type:
@@ -160,9 +174,12 @@ def _class_of(config: Namespace) -> type:
     return kind
 
 
+def _has_backbone(config: Namespace) -> bool:
+    return config.model.get("init_args", {}).get("backbone") is not None
+
+
 def _backbone(config: Namespace, origin: Origin) -> dict[str, Any]:
     """The model of a fine-tuned checkpoint, where the config leaves it open."""
-    arguments = config.model.get("init_args", {})
-    if "backbone" not in arguments or arguments["backbone"] is not None or origin.builder is None:
+    if not issubclass(_class_of(config), _DOWNSTREAM) or _has_backbone(config) or origin.builder is None:
         return {}
     return {"model": {"class_path": config.model.class_path, "init_args": {"backbone": origin.builder}}}

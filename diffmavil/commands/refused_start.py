@@ -41,6 +41,8 @@ def removed_if_refused(trainer: L.Trainer) -> Iterator[None]:
     if trainer.is_global_zero:
         places = [getattr(logger, "log_dir", None) for logger in trainer.loggers]
         new = [Path(place).absolute() for place in places if place is not None]
+        if not new:  # then Lightning writes the config here
+            new = [Path(trainer.default_root_dir).absolute()]
         new = [folder for folder in new if not os.path.lexists(folder)]
     above = {folder: [up for up in folder.parents if not os.path.lexists(up)] for folder in new}
     try:

@@ -10,39 +10,45 @@ from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from diffmavil.models.checkpoints import CheckpointError
-from diffmavil.run_folder import CHECKPOINTS, LOGS, newest_checkpoint, newest_run, run_of, runs_below
+from diffmavil.run_folder import CHECKPOINTS, LOGS, newest_checkpoint, newest_run, run_of, runs_below, written_at
 
 _BY_VERSION: Final = ("TensorBoardLogger", "CSVLogger")
 """Loggers that number their runs: ``save_dir/name/version_N``; others name them as they like."""
 
 
-def last_checkpoint(trainer: Namespace) -> Path | None:
+def last_checkpoint(trainer: Namespace, *, anywhere: bool = True) -> Path | None:
     """The last checkpoint of the newest run that the trainer of a config has written; ``None`` without any.
 
-    It looks into the folders of explicit ModelCheckpoints, then below ``default_root_dir`` and where the loggers write.
+    It looks where the config's first logger has its runs written, by default and without a logger below
+    ``default_root_dir``, and into the folders that ModelCheckpoints name.
 
     Args:
         trainer: The config's ``trainer``.
+        anywhere: Whether it may lie outside ``default_root_dir``.
 
     Raises:
         CheckpointError: If ``default_root_dir`` is no folder of this machine.
     """
     root = root_of(trainer)
-    for named in _folders_of_checkpoints(trainer):
-        if checkpoint := newest_checkpoint(named):
-            return checkpoint
-    runs = runs_below(root)
-    for name, args in _loggers(trainer):
-        folder = Path(args.get("save_dir") or root).absolute()
-        if name not in _BY_VERSION:
-            runs += [path.parent for path in folder.glob(f"*/*/{CHECKPOINTS}") if newest_checkpoint(path)]
-        elif (version := args.get("version")) is not None:
-            run = folder / (args.get("name") or LOGS) / (version if isinstance(version, str) else f"version_{version}")
-            return newest_checkpoint(run / CHECKPOINTS)
-        elif folder != root:
-            runs += runs_below(folder)
-    newest = newest_run(runs)
-    return None if newest is None else newest_checkpoint(newest / CHECKPOINTS)
+    run = newest_run(_runs(trainer, root))
+    folders = [*_folders_of_checkpoints(trainer), *([] if run is None else [run / CHECKPOINTS])]
+    found = [checkpoint for folder in folders if (checkpoint := newest_checkpoint(folder)) is not None]
+    return max((path for path in found if anywhere or root in path.parents), key=written_at, default=None)
+
+
+def _runs(trainer: Namespace, root: Path) -> list[Path]:
+    """Runs with checkpoints, where the first logger has them written."""
+    logger = next(_loggers(trainer), None)
+    if logger is None:
+        return runs_below(root)
+    kind, args = logger
+    folder = Path(args.get("save_dir") or root).absolute()
+    if kind not in _BY_VERSION:
+        return runs_below(folder, ("*/*",))
+    folder /= LOGS if args.get("name") is None else args["name"]
+    version = args.get("version")
+    name = "*" if version is None else version if isinstance(version, str) else f"version_{version}"
+    return runs_below(folder, (name,))
 
 
 def root_of(trainer: Namespace) -> Path:
@@ -53,7 +59,8 @@ def root_of(trainer: Namespace) -> Path:
     """
     root = trainer["default_root_dir"] or "."
     if "://" in str(root):
-        raise CheckpointError(f"ckpt_path must be the checkpoint's own path where runs lie elsewhere, in {root}")
+        rule = "must be a folder of this machine to find the last checkpoint in it"
+        raise CheckpointError(f"trainer.default_root_dir {rule}, got {root}")
     return Path(root).absolute()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +18,7 @@ from diffmavil.data.datamodule import ClipDataModule
 from diffmavil.data.errors import SILENT
 from diffmavil.types import Skip
 
+_LIST_HEADER: Final = "path,reason,detail"
 _HEADER: Final = "# Measured by diffmavil stats; give it after the config: fit --config C.yaml --config "
 
 _MOST_SHOWN: Final = 10
@@ -111,24 +113,30 @@ def _results(out: Path) -> Iterator[IO[bytes]]:
     """The file to write; begun before the measuring, which would be lost if it could not be."""
     if not out.parent.is_dir():
         raise ValueError(f"out must be in a folder that exists, got {out}")
-    if out.exists() and not _is_ours(out):
-        raise ValueError(f"out must be a new file or one that diffmavil stats wrote, got {out}")
+    for path, head in ((out, _HEADER), (_list_of(out), _LIST_HEADER)):
+        if os.path.lexists(path) and not _begins_with(path, head):
+            raise ValueError(f"out must be a new file or one that diffmavil stats wrote, got {path}")
     with whole_file(out) as file:
         yield file
 
 
-def _is_ours(path: Path) -> bool:
+def _list_of(out: Path) -> Path:
+    """Where the clips that were left out are listed."""
+    return out.with_name(f"{out.stem}_left_out.csv")
+
+
+def _begins_with(path: Path, head: str) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(len(_HEADER)) == _HEADER.encode()
+        return file.read(len(head)) == head.encode()
 
 
 def _say_what_was_left_out(datamodule: ClipDataModule, out: Path | None) -> None:
     skipped = datamodule.skipped
     line = skipped.summary(len(datamodule.split_indices["train"]), "left out")
     if out is not None:
-        listed = out.with_name(f"{out.stem}_left_out.csv")
+        listed = _list_of(out)
         skipped.write(listed)
         line += f"; listed in {listed}"
     if not skipped:

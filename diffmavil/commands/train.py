@@ -37,6 +37,7 @@ from diffmavil.commands.whole_patches import require_whole_patches
 from diffmavil.data import ClipDataModule
 from diffmavil.models.checkpoints import check_weights, read_checkpoint, weights_of
 from diffmavil.models.mavil import Built
+from diffmavil.modules import FineTuneModule, LinearProbe
 from diffmavil.modules.base import TrainedModule
 from diffmavil.modules.checkpoint_checks import check_checkpoint
 
@@ -61,6 +62,9 @@ class DiffmavilCLI(LightningCLI):
     ``data.seed`` alone, so that two models can be compared on the same data.
     """
 
+    last_anywhere = True
+    """Whether ``--ckpt_path last`` may mean a checkpoint outside ``trainer.default_root_dir``, where loggers write."""
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Arguments of the trainer's methods that are no keys; a checkpoint is always data, never code."""
@@ -78,7 +82,7 @@ class DiffmavilCLI(LightningCLI):
         command, *rest = args
         rest, run = take_run(rest)
         self.config = parser.parse_args([command, *rest])
-        self.taken = take(command, self.config[command], run)
+        self.taken = take(command, self.config[command], run, anywhere=self.last_anywhere)
         if self.taken.before or self.taken.after:
             self.config = parser.parse_args([command, *self.taken.before, *rest, *self.taken.after])
         if not isinstance(seed := self.config[self.config.subcommand].seed_everything, bool):
@@ -205,7 +209,8 @@ class DiffmavilCLI(LightningCLI):
 
     def _say_weights(self, ckpt_path: str | None) -> None:
         """Say which weights the command begins with."""
-        of_model = getattr(self.model, "checkpoint", None)
+        is_downstream = isinstance(self.model, (FineTuneModule, LinearProbe))
+        of_model = self.model.checkpoint if is_downstream else None
         if ckpt_path is not None:
             rank_zero_info(f"weights: checkpoint {ckpt_path}")
         elif of_model is not None:
@@ -214,12 +219,15 @@ class DiffmavilCLI(LightningCLI):
             rank_zero_info("weights: untrained, as no checkpoint is named (--run, --ckpt_path or --model.checkpoint)")
 
 
-def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> DiffmavilCLI:
+def train(
+    args: list[str], *, descriptions: dict[str, str] | None = None, cli: type[DiffmavilCLI] = DiffmavilCLI
+) -> DiffmavilCLI:
     """Run a command of the trainer.
 
     Args:
         args: The command and its options.
         descriptions: One line for the help of each command.
+        cli: The class that runs it.
 
     Returns:
         The command after it has run, with its ``trainer``, ``model`` and ``datamodule``.
@@ -244,7 +252,7 @@ def train(args: list[str], *, descriptions: dict[str, str] | None = None) -> Dif
         warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
         # Lightning recommends a product of its makers at every start.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
-        return DiffmavilCLI(
+        return cli(
             LightningModule,
             ClipDataModule,
             subclass_mode_model=True,

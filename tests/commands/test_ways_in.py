@@ -272,6 +272,29 @@ def test_a_checkpoint_alone_suffices_and_what_differs_is_said(
     assert str(last) in said
 
 
+def test_a_run_and_another_checkpoint_contradict_each_other(
+    pretrained: Path, probe: Callable[..., Any], made_clips: Path, tmp_path: Path
+) -> None:
+    last = str(next(pretrained.rglob("last.ckpt")))
+    with pytest.raises(CheckpointError, match=f"model.checkpoint must be left out .* got {last}"):
+        probe("--run", str(pretrained), "--model.checkpoint", last)
+    with pytest.raises(CheckpointError, match=f"ckpt_path must be left out .* got {last}"):
+        train(["predict", "--run", str(pretrained), "--ckpt_path", last])
+
+
+def test_a_checkpoint_that_says_nothing_of_its_window_is_used_with_a_line(
+    pretrained: Path, probe: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = torch.load(next(pretrained.rglob("last.ckpt")), weights_only=True)
+    del content["diffmavil"]["origin"]  # as earlier versions wrote them
+    torch.save(content, tmp_path / "old.ckpt")
+    backbone = ["--model.backbone", "diffmavil.models.diffmavil", "--model.backbone.size", "nano"]
+    probe("--model.checkpoint", "old.ckpt", *backbone, "--model.backbone.audio_patch_size", "[8, 32]")
+    assert (
+        "checkpoint old.ckpt does not say what it reads of a clip: the window is that of the config" in caplog.messages
+    )
+
+
 def test_what_cannot_fit_is_refused(
     pretrained: Path, made_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,7 +359,12 @@ def test_a_fine_tuned_run_is_tested_with_its_config_alone(
     weights = tuned.model.state_dict()
     by_config = train(["test", "--config", "mine.yaml", "--ckpt_path", "last"])
     by_run = train(["test", "--run", "runs"])
-    for done in (by_config, by_run):
+    shutil.move(pretrained, pretrained.with_name("gone"))  # what is tuned needs nothing of it any more
+    try:
+        without = train(["test", "--run", "runs"])
+    finally:
+        shutil.move(pretrained.with_name("gone"), pretrained)
+    for done in (by_config, by_run, without):
         assert done.datamodule.window == tuned.datamodule.window
         assert all(torch.equal(value, weights[name]) for name, value in done.model.state_dict().items())
 
@@ -351,6 +379,12 @@ def test_a_fine_tuned_run_is_tested_with_its_config_alone(
         (["test", "--config", "linear_probe.yaml"], "backbone must be given where there is no checkpoint"),
         (["predict", "--run", "nowhere"], "run must be the folder of a run or one with runs below it, got nowhere"),
         (["predict", "--run"], "run must be the folder of a run, got none"),
+        (["predict", "--run", ".", "--run", "."], "run must be given once"),
+        (["fit", "--config", "mine.yaml", "--ckpt_path", "s3://bucket/last.ckpt"], "must be a file of this machine"),
+        (
+            ["fit", "--config", "mine.yaml", "--ckpt_path", "last", "--trainer.default_root_dir", "s3://bucket"],
+            "trainer.default_root_dir must be a folder of this machine",
+        ),
         (["fit", "--config", "mine.yaml", "--run", "."], "run must be the folder of a run or one with runs below it"),
         (["report", "nowhere"], "run must be the folder of a run or one with runs below it, got nowhere"),
     ],
