@@ -98,7 +98,7 @@ def check_seed(name: str, value: int) -> None:
     Raises:
         ValueError: If it is outside [0, 2**32 - 1].
     """
-    check_number(name, value, at_least=0, at_most=MAX_SEED)
+    check_number(name, value, at_least=0, limit=MAX_SEED)
 
 
 def check_betas(value: tuple[float, float]) -> None:

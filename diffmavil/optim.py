@@ -36,7 +36,7 @@ def check_steps(*, lr: float, weight_decay: float, layer_decay: float = 1.0, hea
     Raises:
         ValueError: If a value is outside its range.
     """
-    check_number("lr", lr, above=0, limit=1e6)
+    check_number("lr", lr, above=0)
     check_number("weight_decay", weight_decay, at_least=0, limit=1e6)
     check_number("layer_decay", layer_decay, above=0, at_most=1)
     check_number("head_lr_scale", head_lr_scale, above=0, limit=1e6)

@@ -45,6 +45,7 @@ ALLOWED = {
         "a check that lets all or nothing by": "min_clip_s silence_dbfs still_levels apart_s cut_short_s",
         "a mean": "audio_mean",
     },
+    "huge": {"told when the training diverges, which it does at its first steps": "lr"},
     "-1": {"a mean, or a value of any sign": "audio_mean silence_dbfs Schedule.start Schedule.end"},
 }
 """What may be given, by the kind of value and the reason."""

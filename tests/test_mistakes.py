@@ -220,7 +220,7 @@ def test_a_mistake_in_a_file_is_told_in_one_line(content: str, said: str, run: R
     [
         ("model: {init_args: {lr: .nan}}", "model.lr must be above 0, got nan"),
         ("model: {init_args: {betas: [0.9, 1.5]}}", "model.betas must be in [0, 1), got (0.9, 1.5)"),
-        ("model: {init_args: {seed: -1}}", "model.seed must be in [0, 4294967295], got -1"),
+        ("model: {init_args: {seed: -1}}", "model.seed must be at least 0, got -1"),
         ("data: {image_size: 1000000}", "data.image_size must be at most 4096, got 1000000"),
         ("data: {clip_s: 4.1}", "data.clip_s must give a multiple of 16 spectrogram frames"),
         (
@@ -236,7 +236,7 @@ def test_a_mistake_in_a_file_is_told_in_one_line(content: str, said: str, run: R
             "trainer: {callbacks: [{class_path: ComputeAccounting, init_args: {peak_tflops_per_s: -1}}]}",
             "trainer.callbacks.peak_tflops_per_s must be above 0, got -1",
         ),
-        ("seed_everything: -1", "seed_everything must be in [0, 4294967295], got -1"),
+        ("seed_everything: -1", "seed_everything must be at least 0, got -1"),
         ("trainer: {default_root_dir: /proc/nowhere/x, logger: true}", "trainer.default_root_dir: "),
         ("trainer: {accelerator: tpu}", "trainer (accelerator: tpu): "),
         ("trainer: {callbacks: [{class_path: DeviceStatsMonitor}], logger: true}", "psutil"),

@@ -147,6 +147,10 @@ def check_words(args: list[str]) -> None:
         try:
             if key not in ("out", "config") and _is_special(value):
                 raise ConfigTextError(f"a file must be no pipe and no device, got {value}")
+            if "\0" in value:
+                raise ConfigTextError("a value must hold no NUL")
+            if key == "trainer.default_root_dir" and not value.isprintable():  # TensorBoard's writer needs UTF-8
+                raise ConfigTextError(f"a folder must have a name that can be printed, got {value!r}")
             if value.endswith((".yaml", ".yml")) and Path(value).is_file():
                 read_text(Path(value))
             if re.fullmatch(r"[-+]?[0-9]+", value) and len(value) > MAX_DIGITS:
@@ -163,7 +167,7 @@ def _is_special(value: str) -> bool:
     """Whether it names what may never come to an end: a parser opens any value that could be the file of a config."""
     try:
         mode = os.stat(value).st_mode
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a NUL
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 

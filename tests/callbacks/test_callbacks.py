@@ -241,5 +241,5 @@ def test_refuses_numbers_outside_their_range() -> None:
         MaskRatioCurriculum(audio=Schedule(start=1.2, end=0.8), video=Schedule(start=0.9, end=0.8))
     with pytest.raises(ValueError, match="limit must be at least 8, got 4"):
         AdaptiveBatchSize(multiple=8, limit=4)
-    with pytest.raises(ValueError, match="clips and every_n_epochs must be at least 1, got 0 and 1"):
+    with pytest.raises(ValueError, match="clips must be at least 1, got 0"):
         ReconstructionImages(clips=0)

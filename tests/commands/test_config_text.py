@@ -123,6 +123,12 @@ def test_a_pipe_is_not_opened(run: Run) -> None:
     assert (code, err) == (2, "diffmavil: error: data.source: a file must be no pipe and no device, got pipe\n")
 
 
+def test_names_that_no_folder_can_have_are_named(run: Run) -> None:
+    for key, value in (("data.source.root", "a\0b"), ("trainer.default_root_dir", "\udcff")):
+        code, _, err = run("fit", "--config", "mine.yaml", f"--{key}", value)
+        assert code == 2 and err.startswith(f"diffmavil: error: {key}: a "), err
+
+
 def test_a_long_number_on_the_command_line_is_named(run: Run) -> None:
     for key in ("model.lr", "data.batch_size"):
         code, _, err = run("fit", "--config", "mine.yaml", f"--{key}", "9" * 4000)
