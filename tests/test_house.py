@@ -67,7 +67,7 @@ def test_the_tested_set_lies_in_the_ranges(requirement: Requirement) -> None:
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    modules = {"scikit-learn": "sklearn", "pillow": "PIL"}
+    modules = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
     declared = {modules.get(name, name) for name in (Requirement(d).name for d in PROJECT["dependencies"])}
     allowed = declared | sys.stdlib_module_names | {"diffmavil"}
     for path in sorted((ROOT / "diffmavil").rglob("*.py")):

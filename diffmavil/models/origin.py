@@ -6,6 +6,7 @@ it is trusted: only the builders of this package are called, and numbers are che
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,9 @@ from diffmavil.window import Window
 
 _ORIGIN: Final = "origin"
 """Where a checkpoint keeps it, below the mark."""
+
+_MAX_CHARACTERS: Final = 10_000
+"""Longest arguments of a builder, written down."""
 
 _BUILDERS: Final = {f"diffmavil.models.{build.__name__}": build for build in (mavil, diffmavil, diffmavil_efficient)}
 
@@ -66,7 +70,7 @@ class Origin:
 def write_origin(checkpoint: dict[str, Any], origin: Origin) -> None:
     """Write it into a checkpoint that is marked as ours."""
     checkpoint[MARK][_ORIGIN] = {
-        "built": None if origin.built is None else asdict(origin.built),
+        "built": asdict(origin.built) if origin.built is not None and _is_plain(origin.built.init_args) else None,
         "window": None if origin.window is None else origin.window.as_dict(),
         "audio_patch_size": None if origin.audio_patch_size is None else list(origin.audio_patch_size),
         "video_patch_size": None if origin.video_patch_size is None else list(origin.video_patch_size),
@@ -99,11 +103,21 @@ def origin_of(checkpoint: dict[str, Any], name: str) -> Origin:
         raise CheckpointError(f"{name} does not say rightly where it comes from: {error}") from error
 
 
-def _built(values: dict[str, Any]) -> Built:
-    class_path, init_args = values["class_path"], values["init_args"]
-    if not isinstance(class_path, str) or not isinstance(init_args, dict) or len(init_args) > 100:
+def _built(values: object) -> Built:
+    if not isinstance(values, dict) or values.keys() != {"class_path", "init_args"}:
         raise ValueError("its builder must be a class_path and init_args")
+    class_path, init_args = values["class_path"], values["init_args"]
+    if not isinstance(class_path, str) or not isinstance(init_args, dict) or not _is_plain(init_args):
+        raise ValueError("its builder must be a name and plain values by their names")
     return Built(class_path=class_path, init_args=init_args)
+
+
+def _is_plain(init_args: dict[str, Any]) -> bool:
+    """Whether a config could hold the arguments of a builder."""
+    try:
+        return all(isinstance(name, str) for name in init_args) and len(json.dumps(init_args)) < _MAX_CHARACTERS
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def _patch_size(values: object, axes: int) -> tuple[int, ...] | None:

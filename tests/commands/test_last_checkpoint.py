@@ -1,4 +1,4 @@
-"""Which file ``--ckpt_path last`` means, for each way to place runs; the files are empty, for only their places count."""
+"""Which file ``--ckpt_path last`` means, for each way to place runs; files are empty, for only places count."""
 
 from __future__ import annotations
 
