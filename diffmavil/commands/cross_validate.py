@@ -10,9 +10,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
 from diffmavil.commands.launcher import leave_group
+from diffmavil.commands.resume import written_elsewhere
 from diffmavil.commands.train import DiffmavilCLI, train
 from diffmavil.data.atomic import whole_file
 from diffmavil.data.json_files import read_json_object
@@ -54,9 +56,20 @@ def cross_validate(args: list[str]) -> None:
 
 
 class _FoldCLI(DiffmavilCLI):
-    """A fold goes on from its own checkpoints alone, also where a logger writes those of all folds into one folder."""
+    """A fold's training and test, all of which is written into the fold's own folder."""
 
-    last_anywhere = False
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Refuse a folder that all folds would share: each would take the one before it for its own beginning.
+
+        Raises:
+            ValueError: If the config names one.
+        """
+        super().parse_arguments(parser, args)
+        if shared := written_elsewhere(self.config[self.config.subcommand].trainer):
+            rule = (
+                "trainer.logger.save_dir and dirpath of checkpoints must be left out: each fold has a folder of its own"
+            )
+            raise ValueError(f"{rule}, got {shared[0]}")
 
 
 class CrossValidation:

@@ -84,19 +84,18 @@ def take_run(args: Sequence[str]) -> tuple[list[str], Path | None]:
     return rest, run
 
 
-def take(command: str, config: Namespace, run: Path | None, *, anywhere: bool = True) -> Taken:
+def take(command: str, config: Namespace, run: Path | None) -> Taken:
     """Find the checkpoint that a command asks for, and what it says.
 
     Args:
         command: fit, validate, test or predict.
         config: What was parsed of the command line.
         run: The run that it names, if any.
-        anywhere: Whether the last checkpoint may lie outside ``trainer.default_root_dir``.
 
     Raises:
         CheckpointError: If there is none, if it cannot be read, or if the command has no use for it.
     """
-    taken = _asked_for(command, config, run, anywhere)
+    taken = _asked_for(command, config, run)
     is_downstream = issubclass(_class_of(config), _DOWNSTREAM)
     of_model = taken.after[1] if taken.after else config.model.init_args.get("checkpoint") if is_downstream else None
     source = taken.checkpoint or (None if of_model is None else Path(of_model))
@@ -121,7 +120,7 @@ def take(command: str, config: Namespace, run: Path | None, *, anywhere: bool = 
     return taken
 
 
-def _asked_for(command: str, config: Namespace, run: Path | None, anywhere: bool) -> Taken:
+def _asked_for(command: str, config: Namespace, run: Path | None) -> Taken:
     """The checkpoint that ``--run`` or ``--ckpt_path`` means."""
     path = config.ckpt_path
     kind = _class_of(config)
@@ -138,7 +137,7 @@ def _asked_for(command: str, config: Namespace, run: Path | None, anywhere: bool
     if path != "last":
         taken.checkpoint = Path(path)
         return taken
-    root, found = root_of(config.trainer), last_checkpoint(config.trainer, anywhere=anywhere)
+    root, found = root_of(config.trainer), last_checkpoint(config.trainer)
     if found is None and command != "fit":
         raise CheckpointError(f"--ckpt_path last needs a last checkpoint under {root}, got none")
     rank_zero_info(f"last checkpoint under {root}: {found or 'none, so this run begins anew'}")

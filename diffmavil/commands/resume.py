@@ -16,7 +16,7 @@ _BY_VERSION: Final = ("TensorBoardLogger", "CSVLogger")
 """Loggers that number their runs: ``save_dir/name/version_N``; others name them as they like."""
 
 
-def last_checkpoint(trainer: Namespace, *, anywhere: bool = True) -> Path | None:
+def last_checkpoint(trainer: Namespace) -> Path | None:
     """The last checkpoint of the newest run that the trainer of a config has written; ``None`` without any.
 
     It looks where the config's first logger has its runs written, by default and without a logger below
@@ -24,7 +24,6 @@ def last_checkpoint(trainer: Namespace, *, anywhere: bool = True) -> Path | None
 
     Args:
         trainer: The config's ``trainer``.
-        anywhere: Whether it may lie outside ``default_root_dir``.
 
     Raises:
         CheckpointError: If ``default_root_dir`` is no folder of this machine.
@@ -33,7 +32,14 @@ def last_checkpoint(trainer: Namespace, *, anywhere: bool = True) -> Path | None
     run = newest_run(_runs(trainer, root))
     folders = [*_folders_of_checkpoints(trainer), *([] if run is None else [run / CHECKPOINTS])]
     found = [checkpoint for folder in folders if (checkpoint := newest_checkpoint(folder)) is not None]
-    return max((path for path in found if anywhere or root in path.parents), key=written_at, default=None)
+    return max(found, key=written_at, default=None)
+
+
+def written_elsewhere(trainer: Namespace) -> list[Path]:
+    """Folders outside ``default_root_dir`` in which a config has runs or checkpoints written."""
+    root = root_of(trainer)
+    named = [Path(args["save_dir"]).absolute() for _, args in _loggers(trainer) if args.get("save_dir")]
+    return [folder for folder in [*named, *_folders_of_checkpoints(trainer)] if root not in (folder, *folder.parents)]
 
 
 def _runs(trainer: Namespace, root: Path) -> list[Path]:

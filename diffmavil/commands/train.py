@@ -62,9 +62,6 @@ class DiffmavilCLI(LightningCLI):
     ``data.seed`` alone, so that two models can be compared on the same data.
     """
 
-    last_anywhere = True
-    """Whether ``--ckpt_path last`` may mean a checkpoint outside ``trainer.default_root_dir``, where loggers write."""
-
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Arguments of the trainer's methods that are no keys; a checkpoint is always data, never code."""
@@ -82,7 +79,7 @@ class DiffmavilCLI(LightningCLI):
         command, *rest = args
         rest, run = take_run(rest)
         self.config = parser.parse_args([command, *rest])
-        self.taken = take(command, self.config[command], run, anywhere=self.last_anywhere)
+        self.taken = take(command, self.config[command], run)
         if self.taken.before or self.taken.after:
             self.config = parser.parse_args([command, *self.taken.before, *rest, *self.taken.after])
         if not isinstance(seed := self.config[self.config.subcommand].seed_everything, bool):

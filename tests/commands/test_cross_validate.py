@@ -145,3 +145,18 @@ def test_a_mistake_is_one_line(
 def test_figures_are_on_the_disk_before_they_replace_the_last(tmp_path: Path, disk: list[str]) -> None:
     CrossValidation(tmp_path / "out", [])._write()
     assert disk == [f"sync {tmp_path.name}", "sync results.json.part", "name results.json", "sync out"]
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs"],
+        ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.dirpath=kept"],
+    ],
+)
+def test_no_fold_goes_on_with_another_folds_training(
+    esc: list[str], shared: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["cross-validate", *esc, *shared]) == 2
+    assert "each fold has a folder of its own, got " in capsys.readouterr().err.splitlines()[-1]
+    assert not list(Path().rglob("*.ckpt"))

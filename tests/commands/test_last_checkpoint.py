@@ -89,9 +89,8 @@ def test_folders_that_checkpoints_are_told_to_count_beside_the_runs(tmp_path: Pa
     trainer = _trainer(tmp_path / "runs", None, [named])
     kept = _checkpoint(tmp_path / "kept" / "last.ckpt", age_s=100)
     assert last_checkpoint(trainer) == kept
-    assert last_checkpoint(trainer, anywhere=False) is None, "the folds of a cross-validation share it"
     own = _checkpoint(tmp_path / "runs" / _last("lightning_logs/version_0"))
-    assert last_checkpoint(trainer) == last_checkpoint(trainer, anywhere=False) == own
+    assert last_checkpoint(trainer) == own
 
 
 def test_a_run_without_a_last_checkpoint_has_its_furthest(tmp_path: Path) -> None:
