@@ -35,6 +35,7 @@ from diffmavil.commands.resume import logger_of
 from diffmavil.commands.trainer_flags import blamed, check_flags
 from diffmavil.commands.whole_patches import require_whole_patches
 from diffmavil.data import ClipDataModule
+from diffmavil.models.checkpoint_folder import check_folder
 from diffmavil.models.checkpoints import check_weights, read_checkpoint, weights_of
 from diffmavil.models.mavil import Built
 from diffmavil.modules import FineTuneModule, LinearProbe
@@ -189,9 +190,10 @@ class DiffmavilCLI(LightningCLI):
         checkpoint = self.taken.checkpoint
         if checkpoint is not None or kwargs["ckpt_path"] == "last":  # what Lightning would take for last is another
             kwargs["ckpt_path"] = None if checkpoint is None else str(checkpoint)
-        # Lightning reads folders of shards, which the modules check
         is_sharded = isinstance(self.trainer.strategy, ModelParallelStrategy) and Path(checkpoint or "").is_dir()
-        if checkpoint is not None and not is_sharded:
+        if checkpoint is not None and is_sharded:
+            check_folder(checkpoint, f"checkpoint {checkpoint}")  # what is in it, the modules check
+        elif checkpoint is not None:
             name, content = f"checkpoint {checkpoint}", self.taken.content or read_checkpoint(checkpoint)
             if isinstance(self.model, TrainedModule):
                 resume = subcommand == "fit"

@@ -6,6 +6,7 @@ import pickletools
 import re
 import struct
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Final
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -15,7 +16,9 @@ from torch.serialization import get_safe_globals
 MAX_INSTRUCTIONS: Final = 10_000_000
 """Instructions of a pickle; a checkpoint of the largest model has some hundred thousand."""
 
-_ZIP_BEGINS, _ZIP_ENDS, _ZIP_END_BYTES = b"PK\x03\x04", b"PK\x05\x06", 22
+_ZIP_BEGINS, _ZIP_ENDS = b"PK\x03\x04", b"PK\x05\x06"
+_ZIP_END, _ZIP64_AT, _ZIP64_ENDS = (struct.Struct(form) for form in ("<4s4H2LH", "<4sLQL", "<4sQ2H2L4Q"))
+"""The last record of a zip file; and the two that precede it in those that are larger than 4 GB."""
 
 _MARK: Final = object()
 """Stands for a pickle's opening bracket."""
@@ -31,6 +34,13 @@ _ITEM_BYTES: Final = {
     "ComplexDoubleStorage": 16,
 }
 """Bytes of an element of torch's storages."""
+
+_WRITTEN: Final = {
+    *("PROTO", "STOP", "NONE", "NEWTRUE", "NEWFALSE", "BINFLOAT", "SHORT_BINSTRING"),
+    *("EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("APPEND", "APPENDS", "SETITEM", "SETITEMS", "NEWOBJ", "REDUCE", "BUILD"),
+}
+"""The other instructions that PyTorch's own reader of tensors and plain values knows."""
 
 _PLAIN: Final = {
     "_codecs encode",
@@ -62,20 +72,56 @@ def check_file(path: Path) -> None:
         ValueError: If so; the message says what is wrong.
     """
     with path.open("rb") as file:
-        if file.read(len(_ZIP_BEGINS)) != _ZIP_BEGINS:
-            return
-        file.seek(-min(_ZIP_END_BYTES, path.stat().st_size), 2)
-        if not file.read().startswith(_ZIP_ENDS):
-            raise ValueError("it is cut short, or has something behind its end")
+        if file.read(len(_ZIP_BEGINS)) == _ZIP_BEGINS:
+            check_archive(file, path.stat().st_size)
+
+
+def check_archive(file: BufferedIOBase, file_bytes: int, *, plain: bool = False) -> None:
+    """Refuse a file of PyTorch's, or a part of a file, as :func:`check_file` does, and what is no zip file.
+
+    Args:
+        file: Where it can be read.
+        file_bytes: Its bytes.
+        plain: Whether it may hold no tensor and no object, but plain values only.
+
+    Raises:
+        ValueError: If it is to be refused; the message says why.
+    """
+    file.seek(0)
+    begins = file.read(len(_ZIP_BEGINS))
+    file.seek(max(file_bytes - _ZIP64_ENDS.size - _ZIP64_AT.size - _ZIP_END.size, 0))
+    end = file.read()
+    if begins != _ZIP_BEGINS or not end[-_ZIP_END.size :].startswith(_ZIP_ENDS):
+        raise ValueError("it is cut short, or has something behind its end")
+    file.seek(0)
     try:
-        with ZipFile(path) as archive:
-            sizes = _sizes(archive, path.stat().st_size)
+        with ZipFile(file) as archive:
+            if _directory(end, file_bytes) != archive.start_dir:
+                raise ValueError("it has two lists of its members")
+            sizes = _sizes(archive, file_bytes)
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"{damaged} is damaged: it does not have its checksum")
             root = next(iter(sizes)).partition("/")[0]
-            _check_pickle(archive.read(f"{root}/data.pkl"), root, sizes)
+            _check_pickle(archive.read(f"{root}/data.pkl"), root, sizes, plain=plain)
     except _STUMBLES as error:
         raise ValueError("it is damaged, or no file of tensors") from error
+
+
+def _directory(end: bytes, file_bytes: int) -> int:
+    """Where the list of members begins, as PyTorch reads it: Python's reader looks right before the end instead.
+
+    Raises:
+        ValueError: If the end of the file says that it is to be looked for elsewhere.
+    """
+    *_, begins, comment_bytes = _ZIP_END.unpack(end[-_ZIP_END.size :])
+    if comment_bytes:
+        raise ValueError("it has something behind its end")
+    signature, _, place, _ = _ZIP64_AT.unpack(end[-_ZIP_END.size - _ZIP64_AT.size : -_ZIP_END.size])
+    if signature == b"PK\x06\x07":
+        if place != file_bytes - len(end):
+            raise ValueError("it has two lists of its members")
+        begins = _ZIP64_ENDS.unpack(end[: _ZIP64_ENDS.size])[-1]
+    return int(begins)
 
 
 def _sizes(archive: ZipFile, file_bytes: int) -> dict[str, int]:
@@ -93,7 +139,7 @@ def _sizes(archive: ZipFile, file_bytes: int) -> dict[str, int]:
     return {member.filename: member.file_size for member in members}
 
 
-def _check_pickle(pickle: bytes, root: str, sizes: dict[str, int]) -> None:
+def _check_pickle(pickle: bytes, root: str, sizes: dict[str, int], *, plain: bool) -> None:
     """Refuse anything but tensors and plain values, and a tensor with more or fewer bytes than are there for it.
 
     Raises:
@@ -103,8 +149,10 @@ def _check_pickle(pickle: bytes, root: str, sizes: dict[str, int]) -> None:
         f"{thing.__module__} {thing.__qualname__}" for thing in get_safe_globals() if not isinstance(thing, tuple)
     }
     for name in _instructions(pickle):
+        if plain:
+            raise ValueError("it holds something else than plain values")
         if isinstance(name, str):
-            if not (name in _PLAIN or name in trusted or _is_storage(name) or _is_dtype(name)):
+            if not (name in _PLAIN or name in trusted or _is_storage(name) or is_dtype(name)):
                 raise ValueError(
                     f"it holds {name.replace(' ', '.')!r:.80}, which is neither a tensor nor a plain value"
                 )
@@ -120,7 +168,8 @@ def _is_storage(name: str) -> bool:
     return module in ("torch", "torch.storage") and kind in _ITEM_BYTES
 
 
-def _is_dtype(name: str) -> bool:
+def is_dtype(name: str) -> bool:
+    """Whether a name in a pickle, of a module and what is in it, is that of one of PyTorch's plain dtypes."""
     return re.fullmatch(r"torch (u?int|b?float|complex)\d+|torch bool", name) is not None
 
 
@@ -158,8 +207,10 @@ def _instructions(pickle: bytes) -> Iterator[str | tuple[str, str, int]]:
         elif name == "BINPERSID":
             yield _storage(recent)
             recent = [None]
-        else:
+        elif name in _WRITTEN:
             recent = [None]
+        else:
+            raise ValueError(f"it is a pickle with {name}, which PyTorch does not write")
 
 
 def _storage(recent: list[Any]) -> tuple[str, str, int]:

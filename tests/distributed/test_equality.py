@@ -15,6 +15,7 @@ from small import learner
 from torch import Tensor
 
 from diffmavil import keys
+from diffmavil.models.checkpoint_folder import check_folder
 from diffmavil.models.checkpoints import CheckpointError
 from diffmavil.models.origin import load_pretrained
 
@@ -147,5 +148,6 @@ def test_a_checkpoint_goes_on_in_one_process(
 def test_a_folder_of_shards_goes_on_and_is_refused_elsewhere(folder: Path, ranks: list[Results]) -> None:
     for rank in ranks:
         assert_same_state(rank["shards to shards"]["start"], rank["shards"]["end"])
+    check_folder(folder / "shards.ckpt", "it")
     with pytest.raises(CheckpointError, match="shards.ckpt is a folder of shards, which only ModelParallelStrategy"):
         load_pretrained(folder / "shards.ckpt", learner())
