@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
 from diffmavil.commands.resume import last_checkpoint, root_of
+from diffmavil.models.checkpoint_folder import META, read_folder_meta
 from diffmavil.models.checkpoints import MARK, CheckpointError, read_checkpoint
 from diffmavil.models.origin import Origin, origin_of
 from diffmavil.modules import FineTuneModule, LinearProbe
@@ -39,7 +40,7 @@ class Taken:
         after: Arguments that go behind them.
         checkpoint: What the trainer loads; ``None`` for nothing, or a name that Lightning looks up.
         of_run: Whether a training goes on in the folder of that checkpoint's run.
-        content: What that checkpoint holds, where it is a file.
+        content: What that checkpoint holds; of a folder of shards all but weights and optimiser.
     """
 
     before: list[str] = field(default_factory=list)
@@ -99,10 +100,9 @@ def take(command: str, config: Namespace, run: Path | None) -> Taken:
     is_downstream = issubclass(_class_of(config), _DOWNSTREAM)
     of_model = taken.after[1] if taken.after else config.model.init_args.get("checkpoint") if is_downstream else None
     source = taken.checkpoint or (None if of_model is None else Path(of_model))
-    if source is None or source.is_dir():  # a folder of shards says so only to the strategy that reads it
+    if source is None or (content := taken.content or _content(source)) is None:
         return taken
     name = f"checkpoint {source}"
-    content = taken.content or read_checkpoint(source)
     if taken.checkpoint is not None:
         taken.content = content
     origin = origin_of(content, name)
@@ -148,7 +148,7 @@ def _asked_for(command: str, config: Namespace, run: Path | None) -> Taken:
 def _of_run(kind: type, config: Namespace, run: Path) -> Taken:
     """What a run's checkpoint is for a command: what it continues or measures, or where its model is from."""
     checkpoint = checkpoint_of(run)
-    content = None if checkpoint.is_dir() else read_checkpoint(checkpoint)
+    content = _content(checkpoint)
     mark = (content or {}).get(MARK)
     of = mark.get("module") if isinstance(mark, dict) else None
     if issubclass(kind, TrainedModule) and (content is None or of == kind.kind()):
@@ -159,6 +159,13 @@ def _of_run(kind: type, config: Namespace, run: Path) -> Taken:
         return Taken(after=["--model.checkpoint", str(checkpoint)])
     of = of or "no module of diffmavil"
     raise CheckpointError(f"run must be one that {kind.__name__} can use, got {run} of {of}")
+
+
+def _content(checkpoint: Path) -> dict[str, Any] | None:
+    """What a checkpoint holds, of a folder of shards all but weights and optimiser; ``None`` of any other folder."""
+    if not checkpoint.is_dir():
+        return read_checkpoint(checkpoint)
+    return read_folder_meta(checkpoint) if (checkpoint / META).exists() else None
 
 
 def _require_none(name: str, value: object, checkpoint: Path) -> None:

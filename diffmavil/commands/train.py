@@ -194,7 +194,8 @@ class DiffmavilCLI(LightningCLI):
         if checkpoint is not None and is_sharded:
             check_folder(checkpoint, f"checkpoint {checkpoint}")  # what is in it, the modules check
         elif checkpoint is not None:
-            name, content = f"checkpoint {checkpoint}", self.taken.content or read_checkpoint(checkpoint)
+            name, known = f"checkpoint {checkpoint}", None if checkpoint.is_dir() else self.taken.content
+            content = known or read_checkpoint(checkpoint)
             if isinstance(self.model, TrainedModule):
                 resume = subcommand == "fit"
                 check_checkpoint(
