@@ -125,7 +125,7 @@ class FineTuneModule(TrainedModule):
         """
         if self.checkpoint is not None and stage == "fit":
             note_other_window(data_of(self), self._pretrained, f"checkpoint {self.checkpoint}")
-        data = getattr(self.trainer, "datamodule", None)
+        data = data_of(self)
         if data is None or stage == "predict":
             return
         if not data.classes:
@@ -150,7 +150,7 @@ class FineTuneModule(TrainedModule):
         """
         super().on_load_checkpoint(checkpoint)
         self.classes = checkpoint[MARK].get("classes", [])
-        data = getattr(self.trainer, "datamodule", None)
+        data = data_of(self)
         if data is None or self.trainer.predicting or not self.classes:
             return
         if len(self.classes) != len(data.classes):
