@@ -23,7 +23,8 @@ def keep_own_paths(states: dict[str, dict[str, Any]], callbacks: Sequence[Callba
 
     These lie directly in the folder of the checkpoint that is loaded, or in the one that the config gives to the
     callback. A path to elsewhere becomes that of the checkpoint of this name in the folder of the loaded one (the run
-    was moved, or was begun from another working folder), or empty.
+    was moved, or was begun from another working folder), or empty. States of callbacks that write no checkpoints are
+    left alone.
 
     Args:
         states: States of callbacks, by their keys.
@@ -33,12 +34,13 @@ def keep_own_paths(states: dict[str, dict[str, Any]], callbacks: Sequence[Callba
     Returns:
         The paths to elsewhere that were dropped.
     """
-    by_key = {callback.state_key: callback for callback in callbacks}
+    # one that writes checkpoints before any other that reads the same state
+    by_key = {callback.state_key: callback for callback in sorted(callbacks, key=lambda x: isinstance(x, Checkpoint))}
     loaded_from = os.path.dirname(checkpoint)
     dropped: list[str] = []
     for key, state in states.items():
         callback = by_key.get(key)
-        if isinstance(callback, Checkpoint) or "ModelCheckpoint" in key or KEYS & state.keys():
+        if isinstance(callback, Checkpoint) or (callback is None and "ModelCheckpoint" in key):
             dropped += _keep_own_paths(state, callback, loaded_from)
     return list(dict.fromkeys(dropped))
 
@@ -67,13 +69,17 @@ def _keep_own_paths(state: dict[str, Any], callback: Callback | None, loaded_fro
         looks_so = isinstance(value, str) and key not in KEYS and key != "monitor" and ("/" in value or os.sep in value)
         if key in PATHS or looks_so:
             state[key] = kept(value)
-    best = {kept(path): score for path, score in dict(state.get("best_k_models", {})).items()}
+    scores = state.get("best_k_models")
+    best = {kept(path): score for path, score in scores.items()} if isinstance(scores, dict) else {}
     best.pop("", None)
-    state["best_k_models"] = best
+    is_lightnings = callback is None or isinstance(callback, ModelCheckpoint)
+    if is_lightnings or "best_k_models" in state:
+        state["best_k_models"] = best
     if isinstance(callback, ModelCheckpoint) and best and state.get("kth_best_model_path") not in best:
         worst = (max if callback.mode == "min" else min)(best, key=lambda path: float(best[path]))
         state |= {"kth_best_model_path": worst, "kth_value": torch.as_tensor(best[worst])}
-    state["dirpath"] = own if at_home else here
+    if is_lightnings or "dirpath" in state:
+        state["dirpath"] = own if at_home else here
     return dropped
 
 

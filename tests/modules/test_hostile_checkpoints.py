@@ -15,7 +15,7 @@ import lightning as L
 import pytest
 import torch
 from hostile_resume import CONFIG
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from small import made_data
 
 from diffmavil import cli
@@ -181,7 +181,7 @@ def test_paths_of_every_key_become_own_ones_or_empty(good: Run, tmp_path: Path) 
     for case in of(hostile_checkpoints.paths):
         content = run.spoil(case)
         state = next(state for state in content["callbacks"].values() if "dirpath" in state)
-        states = {callback.state_key: state, "a class of one's own": deepcopy(state)}
+        states = {callback.state_key: state, "ModelCheckpoint of other settings": deepcopy(state)}
         keep_own_paths(states, [callback], str(run.last))
         for state in states.values():
             found = [*state["best_k_models"], *(state[f"{key}_model_path"] for key in ("best", "last", "kth_best"))]
@@ -189,6 +189,37 @@ def test_paths_of_every_key_become_own_ones_or_empty(good: Run, tmp_path: Path) 
             assert {Path(path).parent.as_posix() for path in found if path} <= {own}, case
             assert {Path(path).name for path in found if path} <= names, case
             assert state["dirpath"] == own
+
+
+class _Notes(L.Callback):
+    """Writes no checkpoints."""
+
+
+class _ModelCheckpointNotes(L.Callback):
+    """Nor does this one."""
+
+
+class _Copies(Checkpoint):
+    """Writes checkpoints, in its own way."""
+
+
+def test_states_of_other_callbacks_are_their_own(good: Run) -> None:
+    state = {"dirpath": "/a/b", "best_k_models": 3, "text": "and/or", "best_model_path": "/etc/passwd"}
+    callbacks = [_Notes(), _ModelCheckpointNotes(), _Copies()]
+    states = {**{callback.state_key: dict(state) for callback in callbacks[:2]}, "read by nobody": dict(state)}
+    states["_Copies"] = {"copied": 3, "newest": "/etc/passwd", "best_k_models": 3}
+    assert keep_own_paths(states, callbacks, str(good.last)) == ["/etc/passwd"]
+    assert states.pop("_Copies") == {"copied": 3, "newest": "", "best_k_models": {}}
+    assert all(value == state for value in states.values()) and len(states) == 3
+
+
+def test_a_state_that_two_read_is_that_of_the_one_that_writes_checkpoints(good: Run) -> None:
+    callback = ModelCheckpoint(monitor="a")
+    other = type("Other", (L.Callback,), {"state_key": callback.state_key})()
+    for callbacks in ([callback, other], [other, callback]):
+        states = {callback.state_key: {"best_model_path": "/etc/passwd"}}
+        keep_own_paths(states, callbacks, str(good.last))
+        assert states[callback.state_key]["best_model_path"] == ""
 
 
 def test_a_run_that_was_moved_knows_its_best_checkpoints(good: Run, tmp_path: Path) -> None:
