@@ -6,6 +6,7 @@ the fields that it has there. What this takes, PyTorch's own reader takes for th
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import struct
 from dataclasses import dataclass
@@ -89,33 +90,38 @@ class _Other:
     kind: str
 
 
-def read_table(pickle: bytes) -> list[Entry]:
+def read_table(content: bytes) -> list[Entry]:
     """Where the values lie that a folder of shards holds.
 
     Args:
-        pickle: Content of ``.metadata``.
+        content: What ``.metadata`` holds.
 
     Raises:
         ValueError: If it is no such table, or holds anything that does not belong there.
     """
     try:
-        return _entries(_follow(pickle))
+        entries = _entries(_follow(content))
     except _STUMBLES as error:
         raise ValueError(str(error) if isinstance(error, _Refused) else "it is damaged") from error
+    try:
+        pickle.loads(content)  # as PyTorch is going to: all that it makes is known by now
+    except Exception as error:
+        raise ValueError("it is damaged") from error
+    return entries
 
 
 class _Refused(ValueError):
     pass
 
 
-def _follow(pickle: bytes) -> Any:
+def _follow(content: bytes) -> Any:
     """What a pickle would make, of stand-ins."""
     stack: list[Any] = []
     below: list[list[Any]] = []  # what lies under each open bracket
     memo: dict[int, Any] = {}
     argument: Any
     end: Any = None
-    for count, (opcode, argument, end) in enumerate(pickletools.genops(pickle)):  # noqa: B007
+    for count, (opcode, argument, end) in enumerate(pickletools.genops(content)):  # noqa: B007
         if count > MAX_INSTRUCTIONS:
             raise _Refused(f"it is a pickle of more than {MAX_INSTRUCTIONS} instructions")
         name = opcode.name
@@ -158,7 +164,7 @@ def _follow(pickle: bytes) -> Any:
             _build(made, state)
         elif name not in ("PROTO", "FRAME", "STOP"):
             raise _Refused(f"it is a pickle with {name}, which PyTorch does not write there")
-    if below or len(stack) != 1 or end + 1 != len(pickle):
+    if below or len(stack) != 1 or end + 1 != len(content):
         raise _Refused("it is damaged, or has something behind its end")
     return stack[0]
 

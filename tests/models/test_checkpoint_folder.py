@@ -59,6 +59,11 @@ class Folder:
         spoil(table)
         self.write(table)
 
+    def change_bytes(self, old: bytes, new: bytes) -> None:
+        table = (self.path / ".metadata").read_bytes()
+        at = table.index(old)
+        (self.path / ".metadata").write_bytes(table[:at] + new + table[at + len(new) :])
+
     def place(self, key: str, **fields: Any) -> None:
         """Change where a value lies."""
 
@@ -183,6 +188,8 @@ HOSTILE: dict[str, Callable[[Folder], Any]] = {
     "table has more behind it": lambda f: (f.path / ".metadata").write_bytes(
         (f.path / ".metadata").read_bytes() + b"."
     ),
+    "table whose frame is longer than it": lambda f: f.change_bytes(b"\x95", b"\x95" + b"\x7f" * 7),
+    "table with a dtype that is none": lambda f: f.change_bytes(b"\x8c\x07float32", b"\x8c\x07float31"),
     "table is huge": lambda f: larger(f.path / ".metadata"),
     "table with a bomb as a key": lambda f: (f.path / ".metadata").write_bytes(
         b"\x80\x04})" + b"".join(b"\x94h" + bytes([i]) + b"\x86" for i in range(60)) + b"Ns."
