@@ -5,6 +5,7 @@ Heavy packages are imported by the command that needs them, so that the help and
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -248,7 +249,8 @@ def _line(error: Exception, args: list[str]) -> str:
     """What an error says, in one line that is not too long, with the whole key of what it is about."""
     from diffmavil.commands.given import with_key
 
-    text = with_key(one_line(error), args, error.filename if isinstance(error, OSError) else None)
+    name = error.filename if isinstance(error, OSError) else None  # bytes or a number, if it was opened by such
+    text = with_key(one_line(error), args, os.fsdecode(name) if isinstance(name, (str, bytes)) else None)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 125]} ... {text[-120:]}"
 
 

@@ -14,6 +14,7 @@ from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no pu
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -151,6 +152,9 @@ class DiffmavilCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
             raise ConfigError(blamed(error, vars(self.config[self.subcommand].trainer))) from error
+        if config["fast_dev_run"]:  # Lightning says that it writes no checkpoints then, and yet writes the last one
+            callbacks = trainer.callbacks  # type: ignore[attr-defined]
+            callbacks[:] = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         self._require_every_process_sharded(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the default, not one of the user's
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
