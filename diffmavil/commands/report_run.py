@@ -15,7 +15,7 @@ from jsonargparse import get_loader
 from torch import nn
 
 from diffmavil import __version__
-from diffmavil.commands.config_text import read_text
+from diffmavil.commands.config_text import ConfigTextError, read_text
 from diffmavil.commands.report_page import Markup, duration, join, percent, si, table, tag
 from diffmavil.data import ClipDataModule
 from diffmavil.modules import PretrainModule
@@ -153,7 +153,13 @@ def _builder(run: Path) -> tuple[str, dict[str, Any]] | None:
     try:
         model = read_config(run)["model"]["init_args"]["model"]
         return model["class_path"], model.get("init_args", {})
-    except (OSError, KeyError, TypeError, AttributeError):  # a module of one's own need not have these keys
+    except (
+        OSError,
+        ConfigTextError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # a module of one's own need not have these keys
         return None
 
 
