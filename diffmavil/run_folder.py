@@ -57,6 +57,12 @@ def find_run(folder: Path) -> Path:
     Raises:
         RunFolderError: If it holds none.
     """
+    if folder.is_file():
+        raise RunFolderError(
+            f"run must be a folder, got the file {folder}; a checkpoint is named by --model.checkpoint or --ckpt_path"
+        )
+    if not folder.is_dir():
+        raise RunFolderError(f"run must be a folder that exists, got {folder}")
     if (folder / CHECKPOINTS).is_dir():
         return folder
     run = newest_run(runs_below(folder, _RUNS)) or newest_run(_runs_without_checkpoint(folder))

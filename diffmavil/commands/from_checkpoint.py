@@ -22,7 +22,7 @@ from diffmavil.models.checkpoints import MARK, CheckpointError, read_checkpoint
 from diffmavil.models.origin import Origin, origin_of
 from diffmavil.modules import FineTuneModule, LinearProbe
 from diffmavil.modules.base import TrainedModule
-from diffmavil.run_folder import CONFIG, RunFolderError, checkpoint_of, find_run
+from diffmavil.run_folder import CONFIG, LOGS, RunFolderError, checkpoint_of, find_run
 
 _DOWNSTREAM: Final = (FineTuneModule, LinearProbe)
 """Modules that begin with the encoders of a pretraining's ``model.checkpoint``."""
@@ -80,8 +80,9 @@ def take_run(args: Sequence[str]) -> tuple[list[str], Path | None]:
     if not any(word.partition("=")[0] in ("--config", "-c") for word in rest):
         if not (run / CONFIG).is_file():
             raise RunFolderError(f"run must have a {CONFIG} where no --config is given, got {run}")
-        # what the run itself was begun with is not what it is used with now
-        rest = ["--config", str(run / CONFIG), "--ckpt_path", "null", *rest]
+        # what the run itself was begun with is not what it is used with now, and it may have been moved
+        root = run.parent.parent if run.parent.name == LOGS else run
+        rest = ["--config", str(run / CONFIG), "--ckpt_path=null", f"--trainer.default_root_dir={root}", *rest]
     return rest, run
 
 
@@ -110,11 +111,12 @@ def take(command: str, config: Namespace, run: Path | None) -> Taken:
     if origin.window is not None:
         found["data"] = origin.window.of(config.data.modalities)
     if taken.checkpoint is not None:
-        found |= _backbone(config, origin)
+        if builder := _builder(config, origin):
+            taken.after += ["--model.backbone", json.dumps(builder)]
         # the pretraining's weights are not going to be used, and its file may be gone
         is_needed = command == "fit" and of_model is not None and Path(of_model).is_file()
-        if of_model is not None and not is_needed and ("model" in found or _has_backbone(config)):
-            taken.after = ["--model.checkpoint", "null"]
+        if of_model is not None and not is_needed and (builder or _has_backbone(config)):
+            taken.after += ["--model.checkpoint", "null"]
     if found:
         taken.before += ["--config", json.dumps(found)]
     return taken
@@ -184,8 +186,7 @@ def _has_backbone(config: Namespace) -> bool:
     return config.model.get("init_args", {}).get("backbone") is not None
 
 
-def _backbone(config: Namespace, origin: Origin) -> dict[str, Any]:
-    """The model of a fine-tuned checkpoint, where the config leaves it open."""
-    if not issubclass(_class_of(config), _DOWNSTREAM) or _has_backbone(config) or origin.builder is None:
-        return {}
-    return {"model": {"class_path": config.model.class_path, "init_args": {"backbone": origin.builder}}}
+def _builder(config: Namespace, origin: Origin) -> dict[str, Any] | None:
+    """The builder of a fine-tuned checkpoint's model, where the config leaves it open."""
+    is_open = issubclass(_class_of(config), _DOWNSTREAM) and not _has_backbone(config)
+    return origin.builder if is_open else None

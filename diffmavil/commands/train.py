@@ -219,7 +219,9 @@ class DiffmavilCLI(LightningCLI):
             rank_zero_info(f"weights: checkpoint {ckpt_path}")
         elif of_model is not None:
             rank_zero_info(f"weights: encoders of checkpoint {of_model}")
-        elif self.subcommand != "fit":
+        elif self.subcommand == "fit":
+            rank_zero_info("weights: untrained, as the config begins")
+        else:
             rank_zero_info("weights: untrained, as no checkpoint is named (--run, --ckpt_path or --model.checkpoint)")
 
 

@@ -43,9 +43,9 @@ def stop_where_not_finite(module: L.LightningModule, loss: Float[Tensor, ""], in
         distance, found = _what_is_not_finite(module, loss, gradients)
         place = f"step {module.global_step} (epoch {module.current_epoch})"
         rate = max(group["lr"] for group in module.trainer.optimizers[0].param_groups)
-        text = f"{', '.join(found)} at {place}, {_clips(module, index)}"
         if module.trainer.world_size > 1:
-            text += f" on rank {module.global_rank}"
+            place += f" on rank {module.global_rank}"
+        text = f"{', '.join(found)} at {place}, {_clips(module, index)}"
         *_, said = min(gather_objects((distance, -len(found), text)))
         after = "the weights of the step before are the last good ones"
         raise NotFiniteError(

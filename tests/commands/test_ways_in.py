@@ -343,6 +343,9 @@ def test_a_fine_tuned_run_is_tested_with_its_config_alone(
     (tmp_path / "mine.yaml").write_text(config.replace(backbone, "").replace(window, ""))
     tuned = train(["fit", "--config", "mine.yaml", "--run", str(pretrained)])
     assert tuned.datamodule.window.num_mel_bins == 64 and tuned.model.checkpoint is not None
+    untouched = train(["test", "--run", "runs"])  # its config leaves the model to the pretraining
+    tuned_weights = tuned.model.state_dict()
+    assert all(torch.equal(value, tuned_weights[name]) for name, value in untouched.model.state_dict().items())
     again = [
         "fit",
         "--config",
@@ -377,7 +380,8 @@ def test_a_fine_tuned_run_is_tested_with_its_config_alone(
             "ckpt_path must be left out for LinearProbe",
         ),
         (["test", "--config", "linear_probe.yaml"], "backbone must be given where there is no checkpoint"),
-        (["predict", "--run", "nowhere"], "run must be the folder of a run or one with runs below it, got nowhere"),
+        (["predict", "--run", "nowhere"], "run must be a folder that exists, got nowhere"),
+        (["predict", "--run", "mine.yaml"], "run must be a folder, got the file mine.yaml"),
         (["predict", "--run"], "run must be the folder of a run, got none"),
         (["predict", "--run", ".", "--run", "."], "run must be given once"),
         (["fit", "--config", "mine.yaml", "--ckpt_path", "s3://bucket/last.ckpt"], "must be a file of this machine"),
@@ -386,7 +390,7 @@ def test_a_fine_tuned_run_is_tested_with_its_config_alone(
             "trainer.default_root_dir must be a folder of this machine",
         ),
         (["fit", "--config", "mine.yaml", "--run", "."], "run must be the folder of a run or one with runs below it"),
-        (["report", "nowhere"], "run must be the folder of a run or one with runs below it, got nowhere"),
+        (["report", "nowhere"], "run must be a folder that exists, got nowhere"),
     ],
 )
 def test_what_cannot_be_taken_from_a_run_is_one_line(
