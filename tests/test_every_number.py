@@ -29,7 +29,7 @@ def _build(key: Key, value: Any, *, good: bool) -> None:
     given = {
         name: GIVEN[name]()
         for name, parameter in parameters.items()
-        if parameter.default is inspect.Parameter.empty and name != key.name
+        if (parameter.default is inspect.Parameter.empty or name == "backbone") and name != key.name
     }
     if "size" in parameters:
         given["size"] = "nano"

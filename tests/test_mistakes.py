@@ -91,7 +91,12 @@ def _no_labels(root: Path) -> list[str]:
 
 def _checkpoint_of_another_shape(root: Path) -> list[str]:
     weights = {f"model.{key}": value for key, value in learner("mavil").state_dict().items()}
-    checkpoint: dict[str, Any] = {"state_dict": weights}
+    checkpoint: dict[str, Any] = {
+        "state_dict": weights,
+        "pytorch-lightning_version": "2.6.0",
+        "epoch": 0,
+        "global_step": 0,
+    }
     mark_checkpoint(checkpoint, "PretrainModule", "0")
     torch.save(checkpoint, root / "other.ckpt")
     (root / "clips").mkdir()

@@ -98,7 +98,8 @@ def check_loader(fit_loop: Mapping[str, Any], name: str) -> None:
     loader = loaders[0]
     for key in ("epoch", "batches", *(loader.keys() & {"global_batch", "clips", "order"})):
         check_count(loader.get(key), f"{where}.{key}", f"{name} cannot be resumed")
-    batches, epoch = fit_loop["epoch_loop.batch_progress"], fit_loop["epoch_progress"]["current"]["processed"]
+    batches = fit_loop["epoch_loop.batch_progress"]
+    epoch = max(fit_loop["epoch_progress"]["current"]["ready"] - 1, 0)  # also of one that max_steps has cut off
     here, there = (epoch, batches["current"]["ready"]), (loader["epoch"], loader["batches"])
     at_end = batches["is_last_batch"] or here[1] == 0 or there[1] == 0
     if here != there and not (at_end and abs(there[0] - here[0]) <= 1):
