@@ -121,7 +121,7 @@ def numbers() -> Iterator[Case]:
 
 _OPTIONAL = (
     "eval_batch_size labels_per_class clips_per_epoch shuffle_shards layer peak_tflops_per_s fold num_frames "
-    "batch_size workers most_lost_in_a_row"
+    "batch_size workers most_lost_in_a_row drop_path_rate"
 ).split()
 _REST = {
     "report": ("--run", "."),
