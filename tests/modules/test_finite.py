@@ -130,7 +130,7 @@ data:
         ),
         pytest.param(
             ["--trainer.callbacks+=test_finite.Spoil", "--trainer.strategy", "ddp", "--trainer.devices", "2"],
-            f" at step {BAD_STEP} (epoch 0), clips ",
+            f" at step {BAD_STEP} (epoch 0) on rank 1, clips ",
             id="one_of_two_ranks",
             marks=[pytest.mark.ddp, pytest.mark.slow],
         ),
