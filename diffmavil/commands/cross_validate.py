@@ -122,14 +122,14 @@ class CrossValidation:
 
     def fold(self, number: int) -> None:
         """Train and test with one fold as the test split, or go on with that; keep its figures."""
-        was_there = self.out.is_dir()
+        new = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         self._write()  # what a fold is begun with, lest it be ended with something else
         folder = str(self.out / f"fold_{number}")
         place = ["--data.source.fold", str(number), "--trainer.default_root_dir", folder, "--ckpt_path", "last"]
         try:
             self._run("fit", *place)
         except BaseException:
-            self._unwrite(was_there)
+            self._unwrite(new)
             raise
         done = self._run("test", *place)
         self.folds = sorted({clip.fold for clip in done.datamodule.clips if clip.fold is not None})
@@ -154,13 +154,13 @@ class CrossValidation:
             file.write((json.dumps(results, indent=2) + "\n").encode())
 
     @rank_zero_only
-    def _unwrite(self, was_there: bool) -> None:
+    def _unwrite(self, new: list[Path]) -> None:
         """Leave nothing of a start that was refused; where anything was trained, it can be gone on with."""
         if not self.scores and not any(self.out.glob("fold_*/**/*")):
             self.path.unlink(missing_ok=True)
-            if not was_there:
-                with suppress(OSError):  # something else is in it
-                    self.out.rmdir()
+            with suppress(OSError):  # something else is in it
+                for folder in new:
+                    folder.rmdir()
 
     def print_table(self, folds: list[int]) -> None:
         """A line for each fold, their mean, and their standard deviation as that of a sample (n - 1)."""

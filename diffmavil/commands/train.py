@@ -105,6 +105,9 @@ class DiffmavilCLI(LightningCLI):
         refuse_nulls(config.trainer, "trainer", Trainer)
         check_flags(vars(config.trainer))
         trainer = config.trainer
+        ends = (trainer.max_epochs, trainer.max_time, trainer.fast_dev_run or None)
+        if self.subcommand == "fit" and ends == (None, None, None) and trainer.max_steps == -1:
+            raise ConfigError("trainer.max_epochs or trainer.max_steps must be set, got neither")
         if trainer.precision is None and trainer.plugins is None:  # a plugin may be one of precision
             on_gpu = trainer.accelerator in ("gpu", "cuda", "auto") and CUDAAccelerator.is_available()
             trainer.precision = "bf16-mixed" if on_gpu else "32-true"

@@ -160,3 +160,9 @@ def test_no_fold_goes_on_with_another_folds_training(
     assert cli.main(["cross-validate", *esc, *shared]) == 2
     assert "each fold has a folder of its own, got " in capsys.readouterr().err.splitlines()[-1]
     assert not list(Path().rglob("*.ckpt"))
+
+
+def test_a_refused_start_leaves_no_folder(esc: list[str]) -> None:
+    assert cli.main(["cross-validate", *esc, "--data.batch_size", "0"]) == 2
+    assert not Path("runs").exists()
+    assert cli.main(["fit", *esc, "--trainer.max_epochs", "null"]) == 2, "1000 epochs are not what was asked for"
