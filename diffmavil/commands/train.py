@@ -105,9 +105,6 @@ class DiffmavilCLI(LightningCLI):
         refuse_nulls(config.trainer, "trainer", Trainer)
         check_flags(vars(config.trainer))
         trainer = config.trainer
-        ends = (trainer.max_epochs, trainer.max_time, trainer.fast_dev_run or None)
-        if self.subcommand == "fit" and ends == (None, None, None) and trainer.max_steps == -1:
-            raise ConfigError("trainer.max_epochs or trainer.max_steps must be set, got neither")
         if trainer.precision is None and trainer.plugins is None:  # a plugin may be one of precision
             on_gpu = trainer.accelerator in ("gpu", "cuda", "auto") and CUDAAccelerator.is_available()
             trainer.precision = "bf16-mixed" if on_gpu else "32-true"
@@ -185,6 +182,10 @@ class DiffmavilCLI(LightningCLI):
         Private, but Lightning has no public place around a subcommand.
         """
         require_whole_patches(self.model, self.datamodule)
+        trainer = self.config[subcommand].trainer
+        ends = (trainer.max_epochs, trainer.max_time, trainer.fast_dev_run or None)
+        if subcommand == "fit" and ends == (None, None, None) and trainer.max_steps == -1:
+            raise ConfigError("trainer.max_epochs or trainer.max_steps must be set, got neither")
         with removed_if_refused(self.trainer):
             super()._run_subcommand(subcommand)
 
