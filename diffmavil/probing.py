@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, average_precision_score
-from sklearn.model_selection import train_test_split
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
+
+if TYPE_CHECKING:  # scikit-learn is imported where a probe is fitted, as every command would wait for it otherwise
+    from sklearn.pipeline import Pipeline
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64] | NDArray[np.float32]
@@ -53,6 +51,8 @@ def linear_probe(
     Raises:
         ValueError: If a split is empty or the train split holds fewer than two classes.
     """
+    from sklearn.model_selection import train_test_split
+
     features, labels = train
     if len(features) < 2 or len(test[0]) == 0:
         raise ValueError(f"a linear probe needs clips to fit and to test, got {len(features)} and {len(test[0])}")
@@ -73,6 +73,11 @@ def linear_probe(
 
 
 def _fit(features: Features, labels: Labels, c: float) -> Pipeline:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     classifier = LogisticRegression(C=c, max_iter=5000)
     if labels.ndim == 2:
         classifier = OneVsRestClassifier(classifier)
@@ -80,6 +85,8 @@ def _fit(features: Features, labels: Labels, c: float) -> Pipeline:
 
 
 def _score(model: Pipeline, features: Features, labels: Labels) -> float:
+    from sklearn.metrics import accuracy_score, average_precision_score
+
     if labels.ndim == 1:
         return float(accuracy_score(labels, model.predict(features)))
     present = labels.any(axis=0)

@@ -48,6 +48,35 @@ def test_help_shows_the_docstrings(run: Run) -> None:
     assert "--out" in out
 
 
+LIGHT = ("report", "demo", "compare", "cross-validate", "synth")
+
+
+def test_commands_that_list_no_classes_answer_without_heavy_packages() -> None:
+    """In a process of its own, as this one has imported them."""
+    program = f"""
+import sys
+from diffmavil import cli
+for name in {LIGHT}:
+    assert cli.main([name, "--help"]) == 0, name
+    heavy = {"torch", "lightning", "timm", "sklearn", "av", "matplotlib"} & sys.modules.keys()
+    assert not heavy, (name, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_command_of_the_trainer_waits_for_what_it_may_not_need() -> None:
+    program = """
+import sys
+from diffmavil import cli
+assert cli.main(["fit", "--config", "pretrain.yaml", "--data.nokey", "3"]) == 2
+heavy = {"timm", "sklearn"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", sorted(cli.OTHER | cli.OWN_PARSER))
 def test_every_other_command_has_its_function(name: str, run: Run) -> None:
     code, out, _ = run(name, "--help")

@@ -22,8 +22,8 @@ from diffmavil.commands.bench_data_bare import Bare, BareVideo, LoadersShards, P
 from diffmavil.commands.bench_data_clips import CLIP_S, make_footage
 from diffmavil.commands.bench_device import machine
 from diffmavil.commands.bench_options import read_options
-from diffmavil.commands.cores import leave_cores
 from diffmavil.commands.prepare import prepare
+from diffmavil.cores import leave_cores
 from diffmavil.data import ClipDataModule, FolderSource, ShardSource
 from diffmavil.data.clips import ClipSource
 from diffmavil.data.shards.layout import Stored

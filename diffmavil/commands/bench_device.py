@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from diffmavil import __version__
 from diffmavil.callbacks.compute_accounting import clock_s
-from diffmavil.commands.cores import available_cores
+from diffmavil.cores import available_cores
 
 REPEATS: Final = 10
 TOP: Final = 12

@@ -17,9 +17,9 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from diffmavil.checks import MAX_CLIPS, MAX_TIMEOUT_S, MAX_WORKERS, check_number
-from diffmavil.commands.cores import available_cores
 from diffmavil.commands.prepare_pool import Failure, Job, PreparingStopped, Workers, start_workers
 from diffmavil.commands.prepare_report import Report
+from diffmavil.cores import available_cores
 from diffmavil.data.atomic import make_folder, partial_of
 from diffmavil.data.audit import Audit
 from diffmavil.data.clip_table import ClipTable

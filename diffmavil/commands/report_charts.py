@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ Curve = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 _TRAIN, _VAL = "#3b7cc4", "#e0872b"
 _PARTS: Final = ("#3b7cc4", "#7aa9dc", "#3f9d7c", "#86c5ad", "#e0872b", "#eab57c", "#9a7fc2", "#c4669a")
 
+_RUNS: Final = ("#3b7cc4", "#e0872b", "#3f9d7c", "#9a7fc2", "#c4669a", "#7d8794")
+"""A colour for each of several runs."""
+
 _POINTS: Final = 150
 """Points that a curve is averaged down to: more cannot be told apart."""
 
@@ -37,6 +41,9 @@ _LOSSES: Final = {
     keys.LOSS_INTRA_VIDEO: ("Contrast of two views of the pictures", "nats"),
 }
 """Title and unit of the losses that the package knows; a term of one's own is shown under its name."""
+
+_SCORES: Final = {keys.ACCURACY: ("Accuracy", "share of clips"), keys.MAP: ("Mean average precision", "mAP")}
+_LOGGED: Final = (f"train/{keys.LOSS}", f"val/{keys.LOSS}", *(f"val/{score}" for score in _SCORES))
 
 
 _NOTE: Final = (
@@ -77,11 +84,11 @@ def about_curves(curves: dict[str, Curve], compute: dict[str, Any] | None) -> Ma
 
 
 def loss_charts(curves: dict[str, Curve]) -> list[Markup]:
-    """A chart of each term of the objective, in training and in validation."""
-    names = {name.partition("/")[2] for name in curves if name.startswith((f"train/{keys.LOSS}", f"val/{keys.LOSS}"))}
-    charts = []
-    for name in [*(n for n in _LOSSES if n in names), *sorted(names - _LOSSES.keys())]:
-        title, unit = _LOSSES.get(name, (name, "loss"))
+    """A chart of each term of the objective, in training and in validation, and of the scores of validation."""
+    names = {name.partition("/")[2] for name in curves if name.startswith(_LOGGED)}
+    charts, known = [], _LOSSES | _SCORES
+    for name in [*(n for n in known if n in names), *sorted(names - known.keys())]:
+        title, unit = known.get(name, (name, "loss"))
         canvas, axes = _axes("step", unit)
         for split, colour in (("train", _TRAIN), ("val", _VAL)):
             if f"{split}/{name}" in curves:
@@ -89,6 +96,15 @@ def loss_charts(curves: dict[str, Curve]) -> list[Markup]:
         axes.legend(frameon=False, labelcolor=INK)
         charts.append(figure(title, svg(canvas), alt=f"{title} over steps"))
     return charts
+
+
+def overlaid(name: str, curves: dict[str, Curve]) -> Markup:
+    """A chart of what several runs logged under one name, by the runs' names."""
+    canvas, axes = _axes("step", name.rpartition("/")[2])
+    for (run, curve), colour in zip(curves.items(), cycle(_RUNS), strict=False):
+        _plot(axes, curve, run, colour)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    return figure(name, svg(canvas), alt=f"{name} over steps, of each run")
 
 
 def schedule_charts(curves: dict[str, Curve]) -> list[Markup]:

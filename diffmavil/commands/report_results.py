@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
-from diffmavil.commands.report_page import Markup, duration, join, percent, si, tag
+from diffmavil.commands.report_page import Markup, duration, join, percent, si, table, tag
+from diffmavil.metrics_file import name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,3 +83,14 @@ def _rows(task: str, metric: str, results: list[Result]) -> Iterator[Markup]:
             tag("td", "–" if result.flops is None else si(result.flops), class_="flops"),
             tag("td", duration(result.seconds), class_="time"),
         )
+
+
+def metrics_table(entries: Sequence[dict[str, Any]]) -> Markup:
+    """What is in a run's ``metrics.json``, an entry a row; nothing without entries."""
+    rows = []
+    for entry in entries:
+        figures = ", ".join(
+            f"{name} {'not finite' if value is None else f'{value:.4g}'}" for name, value in entry["metrics"].items()
+        )
+        rows.append((name_of(entry), figures))
+    return table(rows) if rows else Markup()

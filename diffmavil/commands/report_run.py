@@ -15,15 +15,19 @@ from jsonargparse import get_loader
 from torch import nn
 
 from diffmavil import __version__
-from diffmavil.commands.config_text import ConfigTextError, read_text
+from diffmavil.commands.config_text import read_text
 from diffmavil.commands.report_page import Markup, duration, join, percent, si, table, tag
 from diffmavil.data import ClipDataModule
-from diffmavil.modules import PretrainModule
+from diffmavil.modules import FineTuneModule, PretrainModule
 from diffmavil.run_folder import CONFIG
+
+Reported = PretrainModule | FineTuneModule
+"""Modules whose runs there is a page about."""
 
 _FILES: Final = {
     CONFIG: "all settings of the run; diffmavil fit --config takes it",
     "checkpoints/*.ckpt": "the weights, and all that is needed to go on",
+    "metrics.json": "losses of the training, scores of tests and probes",
     "compute.json": "FLOPs and seconds of each epoch",
     "events.out.tfevents.*": "the curves, for TensorBoard",
     "skipped.csv": "the clips that could not be read, and why",
@@ -42,6 +46,16 @@ diffmavil predict --run {run} --data.source.root FOLDER
 # the curves while a run goes on
 tensorboard --logdir {run}"""
 
+_NEXT_TUNED: Final = """\
+# its score on the test split
+diffmavil test --run {run}
+
+# probabilities of your own clips, into predictions.npz
+diffmavil predict --run {run} --data.source.root FOLDER
+
+# the curves while a run goes on
+tensorboard --logdir {run}"""
+
 
 def read_config(run: Path) -> Any:
     """Content of a run's config.
@@ -55,7 +69,7 @@ def read_config(run: Path) -> Any:
 def about_run(
     run: Path,
     data: ClipDataModule,
-    module: PretrainModule,
+    module: Reported,
     compute: dict[str, Any] | None,
     commands: Sequence[str],
 ) -> Markup:
@@ -68,28 +82,28 @@ def about_run(
         compute: Content of ``compute.json``; ``None`` where there is none.
         commands: The commands that were run.
     """
-    parts = [table([*_model(run, module), *_data(run, data), *_cost(compute), ("Versions", _versions())])]
+    parts = [table([*_model(module), *_data(run, data), *_cost(compute), ("Versions", _versions())])]
     if commands:
         parts += [tag("h3", "Commands"), tag("pre", "\n".join(commands))]
     return join(parts)
 
 
-def _model(run: Path, module: PretrainModule) -> Iterator[tuple[str, str]]:
+def _model(module: Reported) -> Iterator[tuple[str, str]]:
     model = module.model
-    encoder = model.audio_encoder
-    builder, size = _builder(run) or (type(model).__name__, "own parts")
-    title = f"{builder.rpartition('.')[2]}, {size}"
+    encoder = model.audio_encoder or model.video_encoder
+    assert encoder is not None
     blocks = len(encoder.transformer.blocks)
-    yield "Model", f"{title}: encoders of {blocks} blocks of width {encoder.embed_dim}"
+    yield "Model", f"{_builder(module)}: encoders of {blocks} blocks of width {encoder.embed_dim}"
     parts = ", ".join(f"{name.replace('_', ' ')} {si(_parameters(part))}" for name, part in model.named_children())
     yield "Parameters", f"{si(_parameters(model))}: {parts}"
-    yield (
-        "Hidden",
-        (
-            f"{percent(module.audio_mask_ratio)} of the sound's patches and {percent(module.video_mask_ratio)} of the "
-            "pictures' at the end of the run"
-        ),
-    )
+    if isinstance(module, PretrainModule):
+        ratios = percent(module.audio_mask_ratio), percent(module.video_mask_ratio)
+        text = f"{ratios[0]} of the audio patches and {ratios[1]} of the video patches at the end of the run"
+        yield "Masked", text
+    if isinstance(module, FineTuneModule):
+        kind = "several labels a clip" if module.multi_label else "one label a clip"
+        start = "an untrained model" if module.checkpoint is None else f"checkpoint {module.checkpoint}"
+        yield "Task", f"{module.num_classes} classes, {kind}; began with {start}"
 
 
 def _data(run: Path, data: ClipDataModule) -> Iterator[tuple[str, str]]:
@@ -148,24 +162,22 @@ def _parameters(part: nn.Module) -> int:
     return sum(parameter.numel() for parameter in part.parameters())
 
 
-def _builder(run: Path) -> tuple[str, dict[str, Any]] | None:
-    """Class path of the model's builder and its arguments, by the run's config; ``None`` where it does not say."""
-    try:
-        model = read_config(run)["model"]["init_args"]["model"]
-        return model["class_path"], model.get("init_args", {})
-    except (
-        OSError,
-        ConfigTextError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # a module of one's own need not have these keys
-        return None
+def _builder(module: Reported) -> str:
+    """The model's builder and its arguments: ``diffmavil, size base``."""
+    built = module.origin.built
+    if built is None:
+        return type(module.model).__name__
+    values = [f"{name} {_plain(value)}" for name, value in built.init_args.items() if value is not None]
+    return ", ".join([built.class_path.rpartition(".")[2], *values])
 
 
-def about_files(run: Path, data: ClipDataModule) -> Markup:
+def _plain(value: object) -> str:
+    return " × ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def about_files(run: Path, module: Reported) -> Markup:
     """The run's files, and what to do next."""
     found = [(name, text) for name, text in _FILES.items() if any(run.glob(name))]
     files = [tag("p", "In ", tag("code", str(run)), ":"), table(found)] if found else []
-    commands = _NEXT.format(run=shlex.quote(str(run)))
+    commands = (_NEXT if isinstance(module, PretrainModule) else _NEXT_TUNED).format(run=shlex.quote(str(run)))
     return join([*files, tag("h3", "Next"), tag("pre", commands)])

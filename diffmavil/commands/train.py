@@ -26,15 +26,16 @@ import diffmavil.modules  # noqa: F401
 from diffmavil import __version__
 from diffmavil.checkpoint_io import AtomicCheckpointIO
 from diffmavil.checks import check_seed
-from diffmavil.commands.cores import leave_cores
 from diffmavil.commands.endings import told_in_a_line
 from diffmavil.commands.from_checkpoint import take, take_run
 from diffmavil.commands.launcher import end_with_launcher
 from diffmavil.commands.nulls import refuse_nulls
+from diffmavil.commands.own_callbacks import own_callbacks
 from diffmavil.commands.refused_start import removed_if_refused
 from diffmavil.commands.resume import logger_of
 from diffmavil.commands.trainer_flags import blamed, check_flags
 from diffmavil.commands.whole_patches import require_whole_patches
+from diffmavil.cores import leave_cores
 from diffmavil.data import ClipDataModule
 from diffmavil.models.checkpoint_folder import check_folder
 from diffmavil.models.checkpoints import check_weights, read_checkpoint, weights_of
@@ -122,7 +123,7 @@ class DiffmavilCLI(LightningCLI):
         if isinstance(self.model, TrainedModule):
             self._note_builder(self.model)
         if isinstance(self.trainer.accelerator, CPUAccelerator):
-            leave_cores(self.datamodule.num_workers)
+            leave_cores(self.datamodule.workers)
 
     def _note_builder(self, module: TrainedModule) -> None:
         """Have checkpoints say how the model was built, as the config names it: a builder of one's own, too."""
@@ -148,6 +149,10 @@ class DiffmavilCLI(LightningCLI):
             if logger := logger_of(config, self.taken.checkpoint, step):
                 others = self.config_init[self.subcommand]["trainer"]["logger"]
                 kwargs["logger"] = [logger, *others[1:]] if isinstance(others, list) else logger
+        given = self.config_init[self.subcommand]["trainer"]["callbacks"] or []
+        given = given if isinstance(given, list) else [given]
+        own = own_callbacks(str(self.subcommand), self.config[self.subcommand], given, self.taken.checkpoint)
+        kwargs["callbacks"] = [*given, *own]
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
@@ -258,10 +263,12 @@ def train(
         warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")
         # A test after a training writes to a folder of its own; the checkpoint callback remarks on it.
         warnings.filterwarnings("ignore", r"The dirpath has changed from")
+        # How often to log is chosen by the number of steps as the training starts.
+        warnings.filterwarnings("ignore", r"The number of training batches .* is smaller than the logging interval")
         # That is what continuing a run is for, and it says what it found itself.
         warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
-        # Lightning recommends a product of its makers at every start.
-        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tip)
+        # Lightning recommends a product of its makers at every start, and remarks on the summary being ours.
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_remark)
         return cli(
             LightningModule,
             ClipDataModule,
@@ -286,5 +293,6 @@ def train(
         )
 
 
-def _no_tip(record: logging.LogRecord) -> bool:
-    return "Tip: For seamless cloud" not in record.getMessage()
+def _no_remark(record: logging.LogRecord) -> bool:
+    remarks = ("Tip: For seamless cloud", "Trainer already configured with model summary callbacks")
+    return not any(remark in record.getMessage() for remark in remarks)

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from diffmavil.checks import MAX_BATCH, MAX_CLIPS, MAX_TIMEOUT_S, MAX_WORKERS, check_number, check_seed
+from diffmavil.cores import available_cores
 from diffmavil.data.batch_memory import Pools
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import SPLITS, ClipSource, SourceError
@@ -33,6 +34,7 @@ from diffmavil.types import Batch, Modalities, RawBatch
 from diffmavil.window import Window
 
 _LOG: Final = logging.getLogger(__name__)
+_MAX_CHOSEN_WORKERS: Final = 8
 _SPLITS_OF_STAGE: Final = {"fit": ["train"], "validate": ["val"]}
 
 
@@ -44,7 +46,8 @@ class ClipDataModule(L.LightningDataModule):
         modalities: What to read; a clip without it is skipped.
         batch_size: Clips of a training batch, in each process.
         eval_batch_size: Clips of an evaluation batch, in each process; ``None``: ``batch_size``.
-        num_workers: Processes that decode, for each training process; 0 decodes in the training process.
+        num_workers: Processes that decode, for each training process; 0 decodes in the training process. Default: one
+            for each core, shared among the training processes of the machine, at most 8.
         seed: Seed of the order, the windows, the crops and the choice of held-out and of few clips.
         clip_s: Window of sound in seconds.
         sample_rate_hz: Sample rate that the sound is brought to.
@@ -88,7 +91,7 @@ class ClipDataModule(L.LightningDataModule):
         modalities: Modalities = "audio_video",
         batch_size: int = 32,
         eval_batch_size: int | None = None,
-        num_workers: int = 2,
+        num_workers: int | None = None,
         seed: int = 0,
         clip_s: float = 10.24,
         sample_rate_hz: int = 16000,
@@ -116,7 +119,7 @@ class ClipDataModule(L.LightningDataModule):
         super().__init__()
         check_number("batch_size", batch_size, at_least=1, limit=MAX_BATCH)
         check_number("eval_batch_size", eval_batch_size, at_least=1, limit=MAX_BATCH, optional=True)
-        check_number("num_workers", num_workers, at_least=0, limit=MAX_WORKERS)
+        check_number("num_workers", num_workers, at_least=0, limit=MAX_WORKERS, optional=True)
         check_seed("seed", seed)
         check_number("clip_s", clip_s, above=0, limit=3600)
         check_number("sample_rate_hz", sample_rate_hz, at_least=1000, limit=768_000)
@@ -357,16 +360,24 @@ class ClipDataModule(L.LightningDataModule):
         )
         return self._loader(self._dataset(indices, training=False, modalities=self.modalities), sampler)
 
+    @property
+    def workers(self) -> int:
+        """Processes that decode, for each training process."""
+        if self.num_workers is not None:
+            return self.num_workers
+        processes = 1 if self.trainer is None else self.trainer.num_devices
+        return max(1, min(_MAX_CHOSEN_WORKERS, available_cores() // processes))
+
     def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> DataLoader[Item]:
         kind = ResumableLoader if sampler.training else ClipLoader
         return kind(
             dataset,
             batch_sampler=sampler,
-            num_workers=self.num_workers,
+            num_workers=self.workers,
             collate_fn=dataset.collate,  # type: ignore[arg-type]  # a batch is read as a whole, not as a list
             pin_memory=torch.cuda.is_available(),
             # a loader that lives for one epoch would only keep its processes too long
-            persistent_workers=self.num_workers > 0 and sampler.training and self.batch_size_of_epoch is None,
+            persistent_workers=self.workers > 0 and sampler.training and self.batch_size_of_epoch is None,
         )
 
     def _dataset(

@@ -6,7 +6,6 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 from einops import repeat
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -71,6 +70,8 @@ def load_vit(encoder: Encoder, weights: str) -> Fit:
 def _read_vit(weights: str) -> dict[str, Tensor]:
     if weights.startswith("timm:"):
         try:
+            import timm  # with all of its models, which take a while to import
+
             model = timm.create_model(weights.removeprefix("timm:"), pretrained=True)
         except Exception as error:  # an unknown name, or whatever keeps the weights from being fetched
             raise CheckpointError(f"checkpoint {weights} cannot be had: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from jaxtyping import Bool, Float
-from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
 from diffmavil.checks import MAX_DEPTH, MAX_WIDTH, check_number
@@ -39,8 +38,8 @@ class Block(nn.Module):
         self.norm1 = layer_norm(embed_dim)
         self.attn = SelfAttention(embed_dim=embed_dim, num_heads=num_heads)
         self.norm2 = layer_norm(embed_dim)
-        self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path_rate)
+        self.mlp = _mlp(embed_dim, mlp_ratio)
+        self.drop_path = _drop_path(drop_path_rate)
 
     def forward(self, x: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B N D"]:
         """Transform; tokens that are not ``valid`` influence no other (``None``: all are real)."""
@@ -66,7 +65,7 @@ class CrossBlock(nn.Module):
         self.norm1 = layer_norm(embed_dim)
         self.attn = CrossAttention(embed_dim=embed_dim, num_heads=num_heads)
         self.norm2 = layer_norm(embed_dim)
-        self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio))
+        self.mlp = _mlp(embed_dim, mlp_ratio)
 
     def forward(
         self, x: Float[Tensor, "B M D"], context: Float[Tensor, "B V D"], valid: Bool[Tensor, "B V"] | None
@@ -114,7 +113,7 @@ class Transformer(nn.Module):
         """
         check_number("drop_path_rate", drop_path_rate, at_least=0, below=1)
         for number, block in enumerate(self.blocks):
-            block.drop_path = DropPath(drop_path_rate * number / max(len(self.blocks) - 1, 1))
+            block.drop_path = _drop_path(drop_path_rate * number / max(len(self.blocks) - 1, 1))
 
     def forward(
         self, x: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"] | None = None, depth: int | None = None
@@ -135,3 +134,18 @@ def init_weights(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+# timm is imported where a network is built, as all of its models come with it: commands that build none start quicker.
+
+
+def _mlp(embed_dim: int, mlp_ratio: float) -> nn.Module:
+    from timm.layers import Mlp
+
+    return Mlp(embed_dim, int(embed_dim * mlp_ratio))
+
+
+def _drop_path(drop_path_rate: float) -> nn.Module:
+    from timm.layers import DropPath
+
+    return DropPath(drop_path_rate)

@@ -142,7 +142,7 @@ def test_runs_are_compared_by_what_they_measured(tmp_path: Path, capsys: pytest.
         ),
         (["flops", "--config", "pretrain.yaml", "--clips", "0"], "clips must be at least 1, got 0"),
         (["compare", "pretrain.yaml"], "required: b"),
-        (["compare", "pretrain.yaml", "."], "must both be configs or both be folders"),
+        (["compare", "pretrain.yaml", "."], "all must be configs or all must be folders"),
         (["compare", "pretrain.yaml", "pretrain.yaml", "--num_views", "3"], "num_views must be in [1, 2], got 3"),
     ],
 )

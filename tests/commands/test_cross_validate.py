@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffmavil import cli
-from diffmavil.commands.cross_validate import CrossValidation
+from diffmavil.commands.folds import CrossValidation
 from diffmavil.commands.train import train
 
 CONFIG = """

@@ -13,7 +13,7 @@ from small import made_data
 
 from diffmavil.cli import main
 from diffmavil.commands.configs import find_config
-from diffmavil.commands.demo import log_mel_baseline
+from diffmavil.commands.demo_steps import log_mel_baseline
 
 
 @pytest.mark.slow

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import torch
-
 
 def available_cores() -> int:
     """Cores that this process may use; of the machine where the system cannot tell."""
@@ -22,4 +20,6 @@ def leave_cores(num_workers: int) -> None:
     Args:
         num_workers: Processes that decode.
     """
+    import torch  # here, for commands that only ask for the cores
+
     torch.set_num_threads(min(torch.get_num_threads(), max(1, available_cores() - num_workers)))

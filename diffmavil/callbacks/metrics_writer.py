@@ -1,0 +1,87 @@
+"""The figures of a run in a file: losses of its training, scores of what was tested."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from diffmavil.data.atomic import whole_file
+from diffmavil.metrics_file import METRICS, read_metrics
+from diffmavil.types import Batch
+
+
+class MetricsWriter(L.Callback):
+    """Writes ``metrics.json`` into the folder of the run whose weights are trained or measured.
+
+    It holds a list of entries (:mod:`diffmavil.metrics_file`): one of the training, written after each epoch (means
+    over the epoch of what is logged in training, and the last validation), and one of each test and validation. An
+    entry takes the place of an earlier one of the same command, module and data.
+
+    Args:
+        about: What is measured: ``command``, ``module``, ``modalities``, ``data`` and the like.
+        run: Folder of the run; ``None``: the one that the trainer writes to.
+    """
+
+    def __init__(self, *, about: dict[str, str], run: Path | None = None) -> None:
+        self.about, self.run = about, run
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin the means of the epoch."""
+        self._sums, self._batches = {}, 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add what the step logged; nothing waits for the device."""
+        self._batches += 1
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("train/"):
+                self._sums[name] = self._sums.get(name, value.new_zeros(())) + value.detach()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the entry of the training anew."""
+        metrics = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        metrics |= {name: total / self._batches for name, total in self._sums.items()}
+        self._write(trainer, pl_module, metrics, epoch=trainer.current_epoch + 1, step=trainer.global_step)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the entry of ``diffmavil validate``."""
+        if trainer.state.fn == "validate":
+            self._write(trainer, pl_module, dict(trainer.callback_metrics))
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the entry of the test."""
+        self._write(trainer, pl_module, dict(trainer.callback_metrics))
+
+    def _write(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, metrics: dict[str, Tensor], **counts: int
+    ) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # log_dir is a broadcast: all ranks must ask
+        if trainer.is_global_zero and metrics and "://" not in str(folder):
+            values = {name: float(value) for name, value in sorted(metrics.items())}
+            figures = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            path = (self.run or folder) / METRICS
+            written = datetime.now(UTC).isoformat(timespec="seconds")
+            entry = self.about | counts | {"written": written, "metrics": figures}
+            others = [old for old in _known(path) if any(old.get(key) != value for key, value in self.about.items())]
+            with whole_file(path) as file:
+                file.write((json.dumps([*others, entry], indent=2, allow_nan=False) + "\n").encode())
+            if not counts:
+                rank_zero_info(f"metrics in {path}")
+
+
+def _known(path: Path) -> list[dict[str, Any]]:
+    """The entries of a file; of one that cannot be read or is missing, none."""
+    try:
+        return read_metrics(path)
+    except (OSError, ValueError):
+        return []

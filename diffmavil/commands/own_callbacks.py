@@ -1,0 +1,57 @@
+"""The callbacks that each command of the trainer has beside those of its config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import Callback, ModelSummary, ProgressBar
+
+from diffmavil.callbacks import MetricsWriter
+from diffmavil.lightning_glue.log_interval import LogInterval
+from diffmavil.lightning_glue.model_summary import PartsSummary
+from diffmavil.lightning_glue.progress import progress_bar
+from diffmavil.run_folder import CONFIG, run_of
+
+
+def own_callbacks(
+    command: str, config: Namespace, given: Sequence[Callback], checkpoint: Path | None
+) -> Iterator[Callback]:
+    """Progress, a summary, how often to log, figures in a file; each unless the config says otherwise.
+
+    Args:
+        command: fit, validate, test or predict.
+        config: Its config.
+        given: The callbacks of the config.
+        checkpoint: The checkpoint that the command works with, if any.
+    """
+    trainer = config.trainer
+    if trainer.barebones:
+        return
+    if trainer.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in given):
+        yield progress_bar()
+    if trainer.enable_model_summary is not False and not any(isinstance(c, ModelSummary) for c in given):
+        yield PartsSummary()
+    if command == "fit" and trainer.log_every_n_steps is None:
+        yield LogInterval()
+    if command != "predict" and not trainer.fast_dev_run:
+        of_model = config.model.get("init_args", {}).get("checkpoint")
+        measured = checkpoint or (None if of_model is None else Path(of_model))
+        run = None if command == "fit" or measured is None else run_of(measured)
+        is_run = run is not None and (run / CONFIG).is_file()
+        yield MetricsWriter(about=_about(command, config, measured), run=run if is_run else None)
+
+
+def _about(command: str, config: Namespace, checkpoint: Path | None) -> dict[str, str]:
+    """What the figures of a command are of."""
+    about = {"command": command, "module": config.model.class_path.rpartition(".")[2]}
+    if command == "fit":
+        return about
+    source = config.data.source
+    place = next((str(value) for value in (source.get("init_args") or {}).values() if value is not None), "")
+    return about | {
+        "modalities": config.model.get("init_args", {}).get("modalities") or config.data.modalities,
+        "data": f"{source.class_path.rpartition('.')[2]} {place}".strip(),
+        "checkpoint": "none" if checkpoint is None else checkpoint.name,
+    }
