@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from diffmavil.data.clips import Clip, ClipSource
 from diffmavil.data.folder import MEDIA_SUFFIXES, is_folder
+from diffmavil.data.hidden import LeftHidden, is_hidden
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -42,9 +43,10 @@ class YouTubeSource(ClipSource):
 
     A file is found by its name, in any folder below ``media_root`` and with any ending of a media file: the video's
     id, alone or followed by the segment's start, or start and end, in seconds or milliseconds (``ID.mp4``,
-    ``ID_30.mp4``, ``ID_000030.mp4``, ``ID_30.000_40.000.mkv``, ``ID_30000.wav``, and ``YID.wav``). One with the start
-    in its name holds the segment and nothing else. Of several files of a segment the one that names its start is taken
-    (with ``cut: false`` the one that does not), then the first by path. Links to files and folders are followed.
+    ``ID_30.mp4``, ``ID_000030.mp4``, ``ID_30.000_40.000.mkv``, ``ID_30000.wav``), each also with a ``Y`` before it
+    (``YID.wav``, ``YID_30.000_40.000.wav``). One with the start in its name holds the segment and nothing else. Of
+    several files of a segment the one that names its start is taken (with ``cut: false`` the one that does not), then
+    the first by path. Links to files and folders are followed; hidden ones are left out and counted in a line.
 
     Args:
         root: Folder of the tables.
@@ -81,7 +83,9 @@ class YouTubeSource(ClipSource):
         Raises:
             ValueError: If a table is not as it must be, or if no segment has a file.
         """
-        files = find_media(self.media_root)
+        hidden = LeftHidden(self.media_root)
+        files = find_media(self.media_root, hidden)
+        hidden.say()
         listed: Counter[str] = Counter()
         self.missing, self.missing_labels = Counter(), Counter()
         for segment in self.segments():
@@ -110,8 +114,12 @@ class YouTubeSource(ClipSource):
         return Clip(path, start_s, end_s, segment.split, segment.labels)
 
 
-def find_media(root: Path) -> dict[str, tuple[Named, ...]]:
+def find_media(root: Path, hidden: LeftHidden) -> dict[str, tuple[Named, ...]]:
     """The media files below a folder by YouTube id. Only names are looked at: a folder of millions takes seconds.
+
+    Args:
+        root: The folder.
+        hidden: Counts what is left out.
 
     Raises:
         ValueError: If it is not a folder.
@@ -130,14 +138,22 @@ def find_media(root: Path) -> dict[str, tuple[Named, ...]]:
             for entry in entries:
                 stem, dot, ending = entry.name.rpartition(".")
                 if f".{ending.lower()}" in MEDIA_SUFFIXES:
-                    mark = "Y" if len(stem) == 1 + _ID_LENGTH and stem[0] == "Y" else ""
+                    if is_hidden(entry.name):
+                        hidden.note(entry.path, is_folder=False)
+                        continue
+                    # an id may begin with Y, too: where it ends tells one from the other
+                    has_mark = stem[0] == "Y" and len(stem) > _ID_LENGTH and stem[1 + _ID_LENGTH :][:1] in ("", "_")
+                    mark = "Y" if has_mark else ""
                     youtube_id, start = stem[len(mark) :][:_ID_LENGTH], stem[len(mark) + _ID_LENGTH :]
                     key = (mark, start, ending)
                     if key not in same:
                         same[key] = _named(f"{folder}{os.sep}{mark}", start, f"{dot}{ending}")
                     found[youtube_id] = found[youtube_id] + same[key] if youtube_id in found else same[key]
                 elif is_folder(entry):
-                    folders.append(entry.path)
+                    if is_hidden(entry.name):
+                        hidden.note(entry.path, is_folder=True)
+                    else:
+                        folders.append(entry.path)
     return found
 
 

@@ -52,6 +52,23 @@ def test_folder_that_is_none_or_empty(tmp_path: Path) -> None:
         list(FolderSource(root=tmp_path).clips())
 
 
+def test_hidden_files_and_folders_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / ".data"  # what is named is read, hidden or not
+    touch(
+        root, "._a.wav", ".hidden.mp4", "a.wav", "__MACOSX/a.wav", ".cache/deep/x.mp4", "s/.Trash-1/y.mp4", ".DS_Store"
+    )
+    source = FolderSource(root=root)
+    for _ in range(2):
+        caplog.clear()
+        assert [clip.path for clip in source.clips()] == [str(root / "a.wav")]
+        (record,) = caplog.records
+        first = root / "._a.wav"
+        assert record.getMessage() == f"{root}: left out 2 hidden files and 3 hidden folders, the first {first}"
+    (root / "a.wav").unlink()
+    with pytest.raises(ValueError, match="found none in .*data but 2 hidden files and 3 hidden folders, the first"):
+        list(source.clips())
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     touch(outside, "far.wav", "deep/far.mp4")

@@ -82,10 +82,12 @@ def test_audioset_2m_is_both_tables_and_whole_videos_are_cut_by_them(tmp_path: P
     ]
 
 
-@pytest.mark.parametrize("name", ["---1_cCGK4M", "Y---1_cCGK4M", *(f"---1_cCGK4M_{s}" for s in (
+@pytest.mark.parametrize("mark", ["", "Y"])
+@pytest.mark.parametrize("name", ["---1_cCGK4M", *(f"---1_cCGK4M_{s}" for s in (
     "30", "30.0", "30.000", "000030", "30000", "30_40", "30.000_40.000", "30000_40000"))])  # fmt: skip
 @pytest.mark.parametrize("ending", ["mp4", "WAV"])
-def test_a_file_is_found_by_any_of_its_names(name: str, ending: str, tmp_path: Path) -> None:
+def test_a_file_is_found_by_any_of_its_names(mark: str, name: str, ending: str, tmp_path: Path) -> None:
+    name = f"{mark}{name}"
     source = AudioSetSource(root=audioset(tmp_path, f"x/y/{name}.{ending}"), train=["unbalanced"], cut=False)
     (clip,) = source.clips()
     whole = "_30" not in name and "_0000" not in name
@@ -99,6 +101,31 @@ def test_a_file_of_another_segment_or_name_is_not_taken(name: str, tmp_path: Pat
     source = AudioSetSource(root=audioset(tmp_path, name), train=["unbalanced"])
     with pytest.raises(ValueError, match="must hold media files named by their YouTube ids, got none of 3 segments"):
         list(source.clips())
+
+
+@pytest.mark.parametrize("name", ["{}", "{}_21", "{}_21.000_31.000", "{}_21000"])
+@pytest.mark.parametrize("youtube_id", ["Yz0123456_9", "YY_YY_YY_YY", "Y__________", "a_________Y", "z0123456_9_"])
+def test_an_id_may_begin_with_y_too(name: str, youtube_id: str, tmp_path: Path) -> None:
+    """With and without the mark, beside another video whose id is what follows the Y of this one."""
+    rows = EVAL.replace("zzzzzzzzzzz", f"{youtube_id[1:]}_").replace("Yz0123456_9", youtube_id)
+    for mark in ("", "Y"):
+        root = tmp_path / f"mark {mark}"
+        root.mkdir()
+        audioset(root, f"{mark}{name.format(youtube_id)}.wav")
+        (root / "eval_segments.csv").write_text(HEADER + rows)
+        (clip,) = AudioSetSource(root=root).clips()
+        assert (Path(clip.path).stem, clip.split, clip.labels) == (
+            f"{mark}{name.format(youtube_id)}",
+            "test",
+            (SQUEAK,),
+        )
+
+
+def test_hidden_files_and_folders_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    audioset(tmp_path, *ALL, "__MACOSX/b/--4gqARaEJE.wav", ".trash/--4gqARaEJE.wav", "b/._--4gqARaEJE.mp4", ".git/x")
+    assert [clip.path for clip in AudioSetSource(root=tmp_path).clips()] == [str(tmp_path / name) for name in ALL]
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path}: left out 1 hidden file and 3 hidden folders, the first ")
 
 
 def test_of_several_files_the_same_is_taken_whatever_their_order(tmp_path: Path) -> None:
