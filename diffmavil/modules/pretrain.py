@@ -46,7 +46,7 @@ class PretrainModule(TrainedModule):
         betas: AdamW's decay rates of the first and the second moment.
         warmup: Share of the run in which the learning rate rises, in [0, 1).
         lr_end: Learning rate at the end over the peak, in [0, 1].
-        audio_weights: Initialise the audio encoder with a ViT: ``timm:NAME`` or a checkpoint file of timm or MAE.
+        audio_weights: Initialise the audio encoder with a ViT: ``timm:NAME`` or a file of timm, MAE, BEiT, VideoMAE.
         video_weights: Initialise the video encoder likewise.
         seed: With epoch, step and rank it fixes all masks and noise of a step.
         compile: Train with compiled transformer blocks (torch.compile): a slow first epoch, faster ones after it. A new
@@ -103,11 +103,7 @@ class PretrainModule(TrainedModule):
         self.num_masks = num_masks
         for encoder, weights in ((model.audio_encoder, audio_weights), (model.video_encoder, video_weights)):
             if weights is not None:
-                fit = load_vit(encoder, weights)
-                rank_zero_info(
-                    f"{weights}: {len(fit.loaded)} weights loaded; left as initialised: "
-                    f"{', '.join(fit.missing) or 'none'}; not used: {', '.join(fit.unused) or 'none'}"
-                )
+                rank_zero_info(f"{weights}: {load_vit(encoder, weights)}")
 
     @property
     def num_views(self) -> int:
