@@ -15,6 +15,8 @@ import diffmavil.callbacks
 import diffmavil.modules  # noqa: F401 (a config may name a class of it without its path)
 from diffmavil.callbacks import AdaptiveBatchSize, MaskRatioCurriculum
 from diffmavil.checks import MAX_EPOCHS, check_number
+from diffmavil.commands.streams import require_streams
+from diffmavil.commands.whole_patches import require_whole_patches
 from diffmavil.data import ClipDataModule
 from diffmavil.modules import PretrainModule
 from diffmavil.modules.base import TrainedModule
@@ -65,7 +67,8 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[EpochPlan]:
         config: What it read.
 
     Raises:
-        ValueError: If the module is none that is trained, or the run has no number of epochs.
+        ValueError: If the module is none that is trained, if it cannot read the data's streams or window, or if the
+            run has no number of epochs.
     """
     trainer = config.pop("trainer")
     with torch.device("meta"):  # tensors have sizes, but no values: nothing is drawn or held
@@ -73,6 +76,8 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[EpochPlan]:
     module, data = built.model, built.data
     if not isinstance(module, TrainedModule):
         raise ValueError(f"model must be a TrainedModule to have its FLOPs counted, got {type(module).__name__}")
+    require_streams(module, data, "fit")
+    require_whole_patches(module, data)
     max_epochs = trainer.get("max_epochs")
     if not isinstance(max_epochs, int) or max_epochs < 1:
         raise ValueError(f"trainer.max_epochs must be at least 1 to plan a run, got {max_epochs}")

@@ -33,10 +33,12 @@ from diffmavil.commands.nulls import refuse_nulls
 from diffmavil.commands.own_callbacks import own_callbacks
 from diffmavil.commands.refused_start import removed_if_refused
 from diffmavil.commands.resume import logger_of
+from diffmavil.commands.streams import one_stream_advice, require_streams
 from diffmavil.commands.trainer_flags import blamed, check_flags
 from diffmavil.commands.whole_patches import require_whole_patches
 from diffmavil.cores import leave_cores
 from diffmavil.data import ClipDataModule
+from diffmavil.data.errors import OneStreamError
 from diffmavil.models.checkpoint_folder import check_folder
 from diffmavil.models.checkpoints import check_weights, read_checkpoint, weights_of
 from diffmavil.models.mavil import Built
@@ -186,13 +188,18 @@ class DiffmavilCLI(LightningCLI):
 
         Private, but Lightning has no public place around a subcommand.
         """
+        require_streams(self.model, self.datamodule, subcommand)
         require_whole_patches(self.model, self.datamodule)
         trainer = self.config[subcommand].trainer
         ends = (trainer.max_epochs, trainer.max_time, trainer.fast_dev_run or None)
         if subcommand == "fit" and ends == (None, None, None) and trainer.max_steps == -1:
             raise ConfigError("trainer.max_epochs or trainer.max_steps must be set, got neither")
-        with removed_if_refused(self.trainer):
-            super()._run_subcommand(subcommand)
+        try:
+            with removed_if_refused(self.trainer):
+                super()._run_subcommand(subcommand)
+        except OneStreamError as error:
+            advice = one_stream_advice(self.model, error.stream, subcommand)
+            raise ConfigError(f"{error.what}; {advice}") from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Arguments of the trainer's method, with the checkpoint looked at before any data is.

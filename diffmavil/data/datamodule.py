@@ -22,7 +22,7 @@ from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import SPLITS, ClipSource, SourceError
 from diffmavil.data.dataset import ClipDataset, Item, Request
 from diffmavil.data.empty_windows import EmptyWindows
-from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, MediaError
+from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, MediaError, OneStreamError
 from diffmavil.data.loader import ClipLoader, ResumableLoader
 from diffmavil.data.lost import MOST_LOST, LostInARow
 from diffmavil.data.order import AsListed, Balanced, Order, Positions, Shuffled, ShuffledInBlocks
@@ -193,7 +193,8 @@ class ClipDataModule(L.LightningDataModule):
 
         Raises:
             SourceError: If the source is not as it must be.
-            ValueError: If none of the clips can be read.
+            OneStreamError: If none of the clips can be read, as the first lacks a stream.
+            ValueError: If none can be read for another reason.
             MediaError: If ``on_error`` is ``"raise"`` and the first clip cannot be read.
         """
         if not self.clips:
@@ -242,9 +243,10 @@ class ClipDataModule(L.LightningDataModule):
         what = f"none of {tried} clips can be read as {self.modalities}"
         if lost.is_gone:
             raise ValueError(f"{what}: the storage seems to be gone; the last: {errors[-1]}")
-        other = {NO_AUDIO: "video", NO_VIDEO: "audio"}.get(errors[0].reason, "")
-        hint = f"; to read {other} alone, set data.modalities and model.modalities to {other}" if other else ""
-        raise ValueError(f"{what}; the first: {errors[0]}{hint}")
+        what = f"{what}; the first: {errors[0]}"
+        if other := {NO_AUDIO: "video", NO_VIDEO: "audio"}.get(errors[0].reason):
+            raise OneStreamError(what, other)
+        raise ValueError(what)
 
     @property
     def audio_size(self) -> tuple[int, int]:

@@ -40,6 +40,22 @@ REASONS: Final = (
 """Every reason for which a clip is skipped or rejected."""
 
 
+class OneStreamError(ValueError):
+    """None of a data set's clips can be read: they lack audio or video.
+
+    Args:
+        what: What happened, in one line.
+        stream: The stream that the first clip has.
+    """
+
+    def __init__(self, what: str, stream: str) -> None:
+        super().__init__(what, stream)
+        self.what, self.stream = what, stream
+
+    def __str__(self) -> str:
+        return f"{self.what}; to read {self.stream} alone, set data.modalities to {self.stream}"
+
+
 class MediaError(ValueError):
     """A media file that cannot be used.
 

@@ -134,7 +134,7 @@ def test_runs_are_compared_by_what_they_measured(tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["flops", "--config", "pretrain.yaml", "--num_frames", "7"], "must be a multiple of patch_size"),
+        (["flops", "--config", "pretrain.yaml", "--num_frames", "7"], "data.num_frames must be a multiple of 2"),
         (["flops", "--config", "linear_probe.yaml"], "backbone must be given where there is no checkpoint"),
         (
             ["flops", "--config", "linear_probe.yaml", "--model.backbone", "diffmavil.models.diffmavil"],

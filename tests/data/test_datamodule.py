@@ -350,7 +350,7 @@ def test_nothing_to_read_is_said_in_one_line(tmp_path: Path, clips: list[Clip]) 
         ValueError, match="none of the 3 clips can be read as audio_video; the first: .*0.wav: no vi"
     ) as error:
         data.setup("fit")
-    assert str(error.value).endswith("; to read audio alone, set data.modalities and model.modalities to audio")
+    assert str(error.value).endswith("; to read audio alone, set data.modalities to audio")
     with pytest.raises(ValueError, match="test needs clips of split test, got 3 clips but none of it"):
         ClipDataModule(source=FolderSource(root=tmp_path), modalities="audio", **SMALL).setup("test")
     data = ClipDataModule(source=ListSource(clips), **SMALL | {"batch_size": 17})
