@@ -6,12 +6,14 @@ Heavy packages are imported by the command that needs them, so that the help and
 from __future__ import annotations
 
 import gc
+import io
 import os
 import re
 import signal
 import sys
 import traceback
 from argparse import ArgumentError
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from types import ModuleType, TracebackType
 
@@ -92,7 +94,11 @@ def _run(args: list[str]) -> None:
         check_words(args[1:])
         _run_command(command, args)
     else:
-        raise ArgumentError(None, f"command must be one of {', '.join(TRAINING | OWN_PARSER | OTHER)}, got {command}")
+        from diffmavil.commands.suggest import did_you_mean, near_command
+
+        commands = TRAINING | OWN_PARSER | OTHER
+        meant = did_you_mean(near_command(command, commands))
+        raise ArgumentError(None, f"command must be one of {', '.join(commands)}, got {command}{meant}")
 
 
 def _run_command(command: str, args: list[str]) -> None:
@@ -255,11 +261,28 @@ _LONGEST = 480
 
 def _line(error: Exception, args: list[str]) -> str:
     """What an error says, in one line that is not too long, with the whole key of what it is about."""
-    from diffmavil.commands.given import with_key
+    from diffmavil.commands.given import given, with_key
+    from diffmavil.commands.suggest import with_suggestion
 
     name = error.filename if isinstance(error, OSError) else None  # bytes or a number, if it was opened by such
     text = with_key(one_line(error), args, os.fsdecode(name) if isinstance(name, (str, bytes)) else None)
+    if isinstance(error, ArgumentError):
+        if args[:1] and args[0] in OTHER:
+            args = [args[0], *_with_first_word(import_module(f"diffmavil.commands.{args[0]}"), args[1:])]
+        text = with_suggestion(text, list(given(args)), lambda: _known_keys(args))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 125]} ... {text[-120:]}"
+
+
+def _known_keys(args: list[str]) -> list[str]:
+    """Keys of a command's own parser, by its help; cross-validate takes those of fit as well."""
+    commands = [args[:2] if "_".join(args[:2]) in BENCHMARKS else args[:1]]
+    if args[0] == "cross-validate":
+        commands.append(["fit"])
+    printed = io.StringIO()
+    for words in commands:
+        with redirect_stdout(printed), suppress(SystemExit):
+            _run([*words, "--help"])
+    return re.findall(r"^ +(?:-\w[\w ]*, )?--(\w[\w.-]*)", printed.getvalue(), re.MULTILINE)
 
 
 def _interrupted() -> int:

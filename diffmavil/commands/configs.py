@@ -36,7 +36,10 @@ def find_config(name: str) -> str:
     names = packaged_configs()
     if name in names:
         return str(_configs_dir() / name)
-    raise FileNotFoundError(f"--config must be a file or one of {', '.join(names)}; got {name}")
+    from diffmavil.commands.suggest import did_you_mean, near_config  # nor this
+
+    meant = did_you_mean(near_config(name, names))
+    raise FileNotFoundError(f"--config must be a file or one of {', '.join(names)}; got {name}{meant}")
 
 
 def find_configs(args: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import get_loader
 
 from diffmavil.commands.config_text import ConfigTextError, check_text, flags, read_text
+from diffmavil.commands.configs import find_configs
 
 
 def with_key(text: str, args: list[str], filename: str | None = None) -> str:
@@ -23,14 +24,14 @@ def with_key(text: str, args: list[str], filename: str | None = None) -> str:
         args: The command line.
         filename: The file that it is about.
     """
-    given = list(_given(args))
+    found = list(given(args))
     if filename is not None:
-        about = [key for key, value in given if isinstance(value, str) and _is_place(value, filename)]
+        about = [key for key, value in found if isinstance(value, str) and _is_place(value, filename)]
         return text if not about or about[-1] in text else f"{about[-1]}: {text}"
     name = re.match(r"\w+(?= must )", text)
     if name is None:
         return text
-    keys = [(key, value) for key, value in given if key.endswith(f".{name[0]}")]
+    keys = [(key, value) for key, value in found if key.endswith(f".{name[0]}")]
     got = text.rpartition("got ")[2]
     same = [(key, value) for key, value in keys if _is(value, got)]
     whole = {key for key, _ in same} or {key for key, _ in keys}
@@ -54,8 +55,12 @@ def _is(value: Any, got: str) -> bool:
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
-def _given(args: list[str]) -> Iterator[tuple[str, Any]]:
+def given(args: list[str]) -> Iterator[tuple[str, Any]]:
     """Every key and value; those of a class are written as on the command line, without init_args."""
+    try:
+        args = find_configs(args)
+    except (OSError, ConfigTextError):  # what is refused
+        pass
     words = flags(args)
     paths = [value for key, value in words if key == "config"]
     paths += [after for word, after in zip(args, args[1:], strict=False) if word == "-c"]
