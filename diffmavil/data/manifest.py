@@ -11,7 +11,7 @@ from diffmavil.data.tables import Row, read_table, seconds
 
 
 class ManifestSource(ClipSource):
-    """The clips that a CSV file lists.
+    """The clips that a CSV file lists; its cells are separated by commas, semicolons or tabs.
 
     Columns: ``path``, and if wanted ``start_s`` and ``end_s`` (seconds; empty cell: the file's start or end),
     ``split`` (``train``, ``val`` or ``test``; without the column all are ``train``) and any label columns.

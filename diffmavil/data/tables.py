@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
+
+_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 Row = dict[str, str]
 """One line of a table: column name to stripped cell."""
@@ -12,6 +15,8 @@ Row = dict[str, str]
 
 def read_table(path: Path, columns: list[str], *, filled: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
     """Read a CSV file with a header, row by row.
+
+    Its cells are separated by commas, or by semicolons or tabs where only these part the columns' names.
 
     Args:
         path: The file.
@@ -25,7 +30,8 @@ def read_table(path: Path, columns: list[str], *, filled: Sequence[str] = ()) ->
         ValueError: If the file cannot be read, has no rows, lacks one of the columns or has one twice, or is malformed
             (with the line).
     """
-    rows = _rows(path)
+    separator = max(_SEPARATORS, key=lambda each: _num_named(path, each, columns))  # of several the first: commas
+    rows = _rows(path, separator)
     names = [name.strip() for name in next(rows, (1, []))[1]]
     for column in columns:
         if column not in names:
@@ -34,7 +40,7 @@ def read_table(path: Path, columns: list[str], *, filled: Sequence[str] = ()) ->
         raise ValueError(f"{path}: each column must have a name of its own, got {', '.join(names)}")
     is_empty = True
     for line, row in rows:
-        _check_cells(path, line, row, len(names))
+        _check_cells(path, line, row, len(names), separator)
         cells = {name: cell.strip() for name, cell in zip(names, row, strict=True)}
         for name in filled:
             if not cells[name]:
@@ -87,12 +93,21 @@ def seconds(path: Path, line: int, name: str, cell: str) -> float:
     return value
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _num_named(path: Path, separator: str, columns: list[str]) -> int:
+    """How many of some columns a table's header has, if its cells are separated so."""
+    try:
+        header = next(_rows(path, separator), (1, []))[1]
+    except ValueError:  # the file cannot be read, or not so
+        return 0
+    return len({name.strip() for name in header} & set(columns))
+
+
+def _rows(path: Path, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, and the lines in which they begin."""
     line = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
             for row in reader:
                 if "\0" in "".join(row):
                     raise csv.Error("a cell holds a NUL byte")
@@ -107,9 +122,11 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"{path}, line {line}: the row is malformed ({error})") from error
 
 
-def _check_cells(path: Path, line: int, row: list[str], count: int) -> None:
+def _check_cells(path: Path, line: int, row: list[str], count: int, separator: str = ",") -> None:
     if len(row) != count:
-        raise ValueError(f"{path}, line {line}: the row must have {count} cells, got {len(row)}")
+        found = [name for each, name in _SEPARATORS.items() if len(row) == 1 and each in row[0]]
+        but = f": it has {' and '.join(found)}, where there must be {_SEPARATORS[separator]}" if found else ""
+        raise ValueError(f"{path}, line {line}: the row must have {count} cells, got {len(row)}{but}")
 
 
 def _undecodable_line(path: Path) -> int:

@@ -84,7 +84,7 @@ def test_a_key_that_a_command_adds_is_not_taken_for_the_users(run: Run) -> None:
         ("modle.lr", ["model.lr"]),
         ("tainer.max_epochs", ["trainer.max_epochs"]),
         ("conf", ["config"]),
-        ("DATA.Clip_S", ["data.clip_s"]),
+        ("data.Clip_S", ["data.clip_s"]),
         ("zzzzz", []),
         ("model.zzzzz", []),
         ("data.x", []),

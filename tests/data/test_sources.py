@@ -109,6 +109,37 @@ def test_manifest_with_everything(tmp_path: Path) -> None:
     assert (elsewhere[0].path, elsewhere[0].labels) == (str(Path("media/a.mp4")), ("dog; cat;dog",))
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_manifest_of_semicolons_or_tabs_is_that_of_commas(tmp_path: Path, separator: str) -> None:
+    text = """\
+\ufeffpath,start_s,end_s,split,what
+a.mp4,0.5,1.25,test,"dog;cat"
+"b, c;d.mp4",,,train,
+"""
+    other = text.replace("b, c", "b_ c").replace(",", separator).replace("b_ c", "b, c")
+    as_listed = list(ManifestSource(path=manifest(tmp_path, text), label_column="what").clips())
+    assert as_listed[0].labels == ("dog", "cat") and Path(as_listed[1].path).name == "b, c;d.mp4"
+    assert list(ManifestSource(path=manifest(tmp_path, other), label_column="what").clips()) == as_listed
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path;kind\na.mp4;x\n", "there must be a column 'label', got path, kind"),
+        ("path\tlabel\na.mp4,x\n", "line 2: the row must have 2 cells, got 1: it has commas, where there must be tabs"),
+        ("path;label;start_s\na.mp4;x;0,5\n", "line 2: start_s must be seconds of at least 0, got '0,5'"),
+        (
+            "path,label\na.mp4;x\n",
+            "line 2: the row must have 2 cells, got 1: it has semicolons, where there must be com",
+        ),
+    ],
+)
+def test_another_separator_is_said(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        list(ManifestSource(path=manifest(tmp_path, text), label_column="label").clips())
+    assert message in str(caught.value)
+
+
 def test_manifest_with_paths_only(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path\na.mp4\nb.mp4\n")
     assert list(ManifestSource(path=path).clips()) == [Clip(str(tmp_path / "a.mp4")), Clip(str(tmp_path / "b.mp4"))]

@@ -121,6 +121,15 @@ def test_an_id_may_begin_with_y_too(name: str, youtube_id: str, tmp_path: Path) 
         )
 
 
+def test_a_table_of_tabs_is_said_to_be_one(tmp_path: Path) -> None:
+    root = audioset(tmp_path, *ALL)
+    (root / "eval_segments.csv").write_text(EVAL.replace(", ", "\t").replace('"', ""))
+    with pytest.raises(
+        ValueError, match="eval_segments.csv, line 1: the row must have 4 cells, got 1: it has tabs, wh"
+    ):
+        list(AudioSetSource(root=root).clips())
+
+
 def test_hidden_files_and_folders_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     audioset(tmp_path, *ALL, "__MACOSX/b/--4gqARaEJE.wav", ".trash/--4gqARaEJE.wav", "b/._--4gqARaEJE.mp4", ".git/x")
     assert [clip.path for clip in AudioSetSource(root=tmp_path).clips()] == [str(tmp_path / name) for name in ALL]
