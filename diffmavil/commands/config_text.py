@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,7 +127,8 @@ def read_text(path: Path) -> str:
         text = path.read_text(encoding="utf-8")
         check_text(text)
     except UnicodeDecodeError as error:
-        raise ConfigTextError(f"config {path} must be UTF-8: {error}") from error
+        is_wide = path.read_bytes().startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+        raise ConfigTextError(f"config {path} must be UTF-8{', it is UTF-16' * is_wide}: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigTextError(f"Problems parsing config {path}: {error}") from error
     except ConfigTextError as error:

@@ -29,6 +29,7 @@ from diffmavil.data.errors import (
     MediaError,
 )
 from diffmavil.data.media import MediaInfo, Span
+from diffmavil.data.missing import missing_hint
 from diffmavil.data.upright import UPRIGHT, pixel_aspect, rotation_matrix
 
 MAX_SIDE_PX: Final = 8192
@@ -105,7 +106,7 @@ class Container:
         self._path = path
         self._timeout_s, self._deadline = timeout_s, monotonic() + timeout_s
         if not os.path.isfile(path):
-            raise MediaError(path, MISSING_FILE)
+            raise MediaError(path, MISSING_FILE, missing_hint(path))
         try:
             with open(path, "rb") as file:
                 self._head = file.read(16)

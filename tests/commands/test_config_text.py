@@ -62,6 +62,15 @@ def test_the_limits_themselves_are_let_by() -> None:
 def test_a_key_that_is_there_twice_is_named() -> None:
     with pytest.raises(ConfigTextError, match="line 3: a key must be there once, got 'batch_size' again"):
         check_text("data:\n  batch_size: 6\n  batch_size: 12\n")
+    for text, key in (
+        ("a: 1\nb: 2\n'a': 3\n", "a"),
+        ("trainer:\n  callbacks:\n  - {class_path: A}\n  - class_path: B\n    init_args: {x: 1, y: 2, x: 3}\n", "x"),
+        ("[[{a: {b: [{c: 1, c: 2}]}}]]", "c"),
+        ("a: &a {b: 1}\nc: {<<: *a, d: 1, d: 2}", "d"),
+    ):
+        with pytest.raises(ConfigTextError, match=f"a key must be there once, got '{key}' again"):
+            check_text(text)
+    check_text("a: {b: 1}\nc: {b: 1}\nd: [{b: 1}, {b: 1}, {c: {b: 1}, b: 2}]")
 
 
 def test_tags_stay_refused_whatever_the_parser_would_make_of_them() -> None:
@@ -105,13 +114,17 @@ def test_configs_that_are_no_files_or_no_text_are_named(run: Run) -> None:
     Path("utf16.yaml").write_bytes(CONFIG.encode("utf-16"))
     with Path("huge.yaml").open("wb") as file:
         file.truncate(10**10)
+    Path("latin.yaml").write_bytes("# größer".encode("latin-1"))
+    Path("twice.yaml").write_text("data:\n  source:\n    init_args: {root: a,\n      root: b}\n")
     Path("tab.yaml").write_text("data:\n\tbatch_size: 3\n")
     for name, said in {
         "fifo.yaml": "must be a file",
         "device.yaml": "must be a file",
         "huge.yaml": "config huge.yaml must have at most 1000000 bytes, got 10000000000",
-        "utf16.yaml": "config utf16.yaml must be UTF-8: ",
-        "tab.yaml": "Problems parsing config tab.yaml: ",
+        "utf16.yaml": "config utf16.yaml must be UTF-8, it is UTF-16: ",
+        "latin.yaml": "config latin.yaml must be UTF-8: ",
+        "tab.yaml": "Problems parsing config tab.yaml: while scanning",
+        "twice.yaml": "config twice.yaml, line 4: a key must be there once, got 'root' again",
     }.items():
         code, _, err = run("fit", "--config", "mine.yaml", "--config", name)
         assert code == 2 and err.count("\n") == 1 and said in err and name in err, err
