@@ -10,8 +10,10 @@ checkpoints/                of runs without a logger
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -122,3 +124,14 @@ def _version(run: Path) -> int:
 def _written_at(run: Path) -> float:
     checkpoint = newest_checkpoint(run / CHECKPOINTS)
     return 0.0 if checkpoint is None else written_at(checkpoint)
+
+
+def free_number(folder: Path, names: Sequence[str]) -> int:
+    """The first number with which none of some files is in a folder; 0, which is not written, for none at all."""
+    return next(k for k in count() if not any(os.path.lexists(folder / numbered(name, k)) for name in names))
+
+
+def numbered(name: str, number: int) -> str:
+    """A file's name with ``-v1`` (or another number) behind its stem; with 0 the name itself."""
+    stem, ending = os.path.splitext(name)
+    return name if number == 0 else f"{stem}-v{number}{ending}"

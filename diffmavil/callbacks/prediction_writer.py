@@ -16,14 +16,16 @@ from torch import Tensor
 
 from diffmavil.data import ClipDataModule
 from diffmavil.modules import FineTuneModule
+from diffmavil.run_folder import free_number, numbered
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes ``predictions.npz`` into the run folder.
+    """Writes ``predictions.npz`` into the run folder; beside one that is there, ``predictions-v1.npz`` and so on.
 
-    It holds ``path``, ``start_s`` and ``end_s`` of each clip that could be read, and what the module predicts of it:
-    ``audio`` and ``video`` features ``(N, D)`` of a pretrained learner, or ``probabilities`` ``(N, K)`` of a classifier
-    with the names of its ``classes``. Of several processes each writes its part, ``predictions_rank0.npz`` and so on.
+    It holds ``path``, ``start_s`` and ``end_s`` ``(N,)`` of each clip that could be read (NaN: the file's own start or
+    end), and what the module predicts of it: ``audio`` and ``video`` features ``(N, D)`` of a pretrained model, or
+    ``probabilities`` ``(N, K)`` of a classifier with the names of its ``classes`` ``(K,)``. Of several processes each
+    writes its part, ``predictions_rank0.npz`` and so on.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,9 @@ class PredictionWriter(BasePredictionWriter):
         """Join the batches and write them."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        world = trainer.world_size
+        names = ["predictions.npz"] if world == 1 else [f"predictions_rank{rank}.npz" for rank in range(world)]
+        number = trainer.strategy.broadcast(free_number(folder, names))
         if not predictions:
             raise ValueError("predict needs a batch of clips, got none")
         arrays: dict[str, Any] = {
@@ -51,9 +56,10 @@ class PredictionWriter(BasePredictionWriter):
         arrays["end_s"] = np.array([np.nan if clip.end_s is None else clip.end_s for clip in clips])
         if isinstance(pl_module, FineTuneModule):
             arrays["classes"] = np.array(pl_module.classes)
-        name = "predictions.npz" if trainer.world_size == 1 else f"predictions_rank{trainer.global_rank}.npz"
-        np.savez(folder / name, **arrays)
-        rank_zero_info(f"{len(clips)} clips in {folder / name}")
+        name = names[trainer.global_rank]
+        path = folder / numbered(name, number)
+        np.savez(path, **arrays)
+        rank_zero_info(f"{len(clips)} clips in {path}" + f"; {name} there is an earlier command's" * (number > 0))
 
 
 def _joined(parts: list[Tensor]) -> NDArray[Any]:

@@ -130,8 +130,8 @@ def prepare(
         write_index(out / INDEX_FOLDER, sidecars, classes=clips.classes, settings=settings)
         report.write(out)
     if report.num_kept == 0:
-        raise ValueError(f"no clip of {len(clips)} passes: {report.lines()[1]} in {out}")
-    print("\n".join(report.lines()))
+        raise ValueError(f"no clip of {len(clips)} passes: {report.lines(out)[1]}")
+    print("\n".join(report.lines(out)))
 
 
 def with_source(words: list[str]) -> list[str]:

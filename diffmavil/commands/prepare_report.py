@@ -69,16 +69,20 @@ class Report:
         ]
         _write_csv(folder / "coverage.csv", [["split", "class", "listed", "missing", "kept"], *coverage])
 
-    def lines(self) -> list[str]:
-        """The summary."""
+    def lines(self, folder: Path) -> list[str]:
+        """The summary.
+
+        Args:
+            folder: Where the files are, which it names.
+        """
         missing = sum(self.missing[split, _ALL] for split in SPLITS)
         rejected = self.num_listed - self.num_kept - missing
         lines = [f"kept {self.num_kept} of {self.num_listed} clips, {self.tar_bytes / 1e9:.2f} GB"]
         if missing:
-            lines.append(f"no file for {missing} (coverage.csv)")
+            lines.append(f"no file for {missing} ({folder / 'coverage.csv'})")
         if rejected:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
-            lines.append(f"rejected {rejected}: {reasons} (rejected.csv)")
+            lines.append(f"rejected {rejected}: {reasons} ({folder / 'rejected.csv'})")
         for split in SPLITS:
             if listed := self.listed[split, _ALL]:
                 lines.append(f"  {split:<6}{self.kept[split, _ALL]} of {listed} clips{self._classes(split)}")

@@ -30,6 +30,7 @@ from diffmavil.data.sampler import EpochSampler
 from diffmavil.data.skips import SkippedClips
 from diffmavil.data.splits import check_labels, hold_out, thin
 from diffmavil.data.transforms import AudioTransform, centre_crop, random_crop, to_batch
+from diffmavil.run_folder import free_number, numbered
 from diffmavil.types import Batch, Modalities, RawBatch
 from diffmavil.window import Window
 
@@ -463,7 +464,8 @@ class ClipDataModule(L.LightningDataModule):
     def teardown(self, stage: str | None = None) -> None:
         """Say how many clips were skipped and why, and list them in ``skipped.csv`` in the run's folder.
 
-        After a training also how many of its windows were silent or still; each of several processes says its own.
+        Where a training has such a list, another command's is ``skipped-v1.csv`` and so on. After a training it says
+        also how many of its windows were silent or still; each of several processes says its own.
         """
         folder = None
         if self.trainer is not None:  # log_dir is a broadcast: all ranks must ask, also those that skipped nothing
@@ -477,6 +479,8 @@ class ClipDataModule(L.LightningDataModule):
         listed = ""
         if folder is not None and self.trainer is not None:
             name = "skipped.csv" if self.trainer.world_size == 1 else f"skipped_rank{self.trainer.global_rank}.csv"
-            self.skipped.write(folder / name)
-            listed = f"; listed in {folder / name}"
+            # a training replaces its own list; what is measured in its folder has one beside it
+            path = folder / numbered(name, 0 if stage == "fit" else free_number(folder, [name]))
+            self.skipped.write(path)
+            listed = f"; listed in {path}"
         _LOG.warning(self.skipped.summary(len(self.clips)) + listed)

@@ -365,7 +365,7 @@ def test_what_a_table_lists_and_has_no_file_is_counted_too(tmp_path: Path) -> No
             ("test", "", "1", "1"),
         )
     ]
-    assert report.lines()[1] == "no file for 3 (coverage.csv)"
+    assert report.lines(tmp_path)[1] == f"no file for 3 ({tmp_path / 'coverage.csv'})"
 
 
 def test_class_ids_are_those_of_the_source_also_where_a_whole_class_is_rejected(tmp_path: Path) -> None:
