@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 _OURS: Final = ("diffmavil.modules", "diffmavil.data", "diffmavil.callbacks", "diffmavil.models")
@@ -62,7 +64,19 @@ def with_suggestion(text: str, given: Sequence[tuple[str, Any]], keys: Callable[
         return text + did_you_mean(near(match[1].rpartition(".")[2], _classes()))
     if match := re.search(r"module '(diffmavil[\w.]*)' has no attribute '(\w+)'", text):
         return text + did_you_mean(f"{match[1]}.{name}" for name in near(match[2], _public(match[1])))
+    if match := re.search(r"No module named '(\w+)[\w.]*'", text):
+        return text + _where_modules_are(match[1])
     return text
+
+
+def _where_modules_are(package: str) -> str:
+    """What to do about a package of one's own that Python does not find; empty where it is found."""
+    is_here = any((Path.cwd() / name).exists() for name in (package, f"{package}.py"))
+    if find_spec(package) is not None:
+        return ""
+    if is_here:  # an installed command does not look where it is called from
+        return f"; {package} is in the working directory: call python -m diffmavil, or set PYTHONPATH=."
+    return f"; set PYTHONPATH to the folder that holds {package}, or call python -m diffmavil from there"
 
 
 def near_key(key: str, known: Iterable[str]) -> list[str]:

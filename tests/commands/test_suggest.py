@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from command_config import CONFIG, Run
 
 from diffmavil.commands.suggest import near_key
+from diffmavil.models.checkpoints import mark_checkpoint
 
 
 def _meant(err: str) -> str:
@@ -111,3 +113,34 @@ def test_no_module_is_imported_for_the_sake_of_a_value(run: Run, monkeypatch: py
     monkeypatch.syspath_prepend(Path.cwd())
     code, _, err = run("fit", "--config", "mine.yaml", "--data.source.root", "sprung.csv", "--data.clip_seconds", "3")
     assert code == 2 and "did you mean --data.clip_s?" in err and "sprung" not in sys.modules
+
+
+OWN = CONFIG.replace("FolderSource", "mypkg.Source")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fit --config own.yaml",
+        "test --run run",
+        "predict --run run",
+        "report --run run",
+        "stats --config own.yaml",
+        "compare own.yaml mine.yaml",
+        "prepare --source mypkg.Source --out s",
+        "fit --config mine.yaml --model.model mypkg.parts.model",
+    ],
+)
+def test_a_package_of_ones_own_that_is_not_found(line: str, run: Run) -> None:
+    """As under the installed command, which does not look into the working directory."""
+    Path("run/checkpoints").mkdir(parents=True)
+    mark_checkpoint(content := {"state_dict": {}}, "PretrainModule", "0")
+    torch.save(content, "run/checkpoints/last.ckpt")
+    for name in ("own.yaml", "run/config.yaml"):
+        Path(name).write_text(OWN)
+    code, _, err = run(*line.split())
+    elsewhere = "; set PYTHONPATH to the folder that holds mypkg, or call python -m diffmavil from there\n"
+    assert code == 2 and "No module named 'mypkg" in err and err.endswith(elsewhere) and "Traceback" not in err, err
+    Path("mypkg.py").touch()
+    here = "; mypkg is in the working directory: call python -m diffmavil, or set PYTHONPATH=.\n"
+    assert run(*line.split())[2].endswith(here)
