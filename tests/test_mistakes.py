@@ -245,6 +245,12 @@ def test_a_mistake_in_a_file_is_told_in_one_line(content: str, said: str, run: R
         ("trainer: {default_root_dir: /proc/nowhere/x, logger: true}", "trainer.default_root_dir: "),
         ("trainer: {accelerator: tpu}", "trainer (accelerator: tpu): "),
         ("trainer: {callbacks: [{class_path: DeviceStatsMonitor}], logger: true}", "psutil"),
+        ("trainer: {callbacks: [{class_path: LearningRateMonitor}]}", "that has no logger"),
+        (
+            "trainer: {log_every_n_steps: 1, logger: true, "
+            "callbacks: [{class_path: ModelCheckpoint, init_args: {monitor: val/loss}}]}",
+            "ModelCheckpoint.monitor must be a metric that is logged, got val/loss, and nothing is validated",
+        ),
     ],
 )
 def test_a_number_is_named_by_its_whole_key_also_from_a_file(
@@ -254,7 +260,7 @@ def test_a_number_is_named_by_its_whole_key_also_from_a_file(
         pytest.skip("it is there")
     shutil.copytree(made_clips / "clips", "clips")
     Path("bad.yaml").write_text(content)
-    small = ["--data.batch_size", "10"] + (SMALL if said == "psutil" or "root_dir" in said else [])
+    small = ["--data.batch_size", "10"] + (SMALL if "callbacks: [{class_path" in content or "root_dir" in said else [])
     code, _, err = run("fit", "--config", "mine.yaml", "--config", "bad.yaml", *small)
     assert code == 2 and err.splitlines()[-1].startswith("diffmavil: error: ") and said in err.splitlines()[-1], err
     assert "Traceback" not in err and not Path("lightning_logs").exists()

@@ -29,6 +29,7 @@ from diffmavil.modules.finite import stop_where_not_finite
 from diffmavil.modules.folder_watch import FolderWatch
 from diffmavil.modules.halving import BatchTooLargeError, in_halves
 from diffmavil.modules.lightning_settings import check_settings
+from diffmavil.modules.monitors import check_monitors_at_end, check_monitors_at_start
 from diffmavil.modules.resume_point import begins_an_epoch, mark_validation, set_resume_point
 from diffmavil.modules.sharding import is_sharded, shard
 from diffmavil.modules.window_note import note_other_window
@@ -145,7 +146,12 @@ class TrainedModule(L.LightningModule, ABC):
             self.compiled = CompiledBlocks(self)
 
     def on_train_start(self) -> None:
-        """Let the settings of this run stand where a checkpoint brought its own."""
+        """Let the settings of this run stand where a checkpoint brought its own.
+
+        Raises:
+            ValueError: If a callback watches a metric of a validation that is not made.
+        """
+        check_monitors_at_start(self.trainer, data_of(self))
         folder = self.trainer.log_dir or self.trainer.default_root_dir  # log_dir is a broadcast: all ranks must ask
         self._folder_watch = FolderWatch(Path(folder)) if self.trainer.is_global_zero else None
         if begins_an_epoch(self.trainer):
@@ -239,8 +245,13 @@ class TrainedModule(L.LightningModule, ABC):
         self.optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def on_train_epoch_end(self) -> None:
-        """Log how much has been compiled so far."""
+        """Log how much has been compiled so far.
+
+        Raises:
+            ValueError: If a callback watches a metric that was not logged.
+        """
         self.require_run_folder()
+        check_monitors_at_end(self.trainer)
         if self.compiled is not None:
             self.log(keys.COMPILATIONS, float(self.compiled.count))
 
