@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -39,12 +40,14 @@ from diffmavil.commands.whole_patches import require_whole_patches
 from diffmavil.cores import leave_cores
 from diffmavil.data import ClipDataModule
 from diffmavil.data.errors import OneStreamError
+from diffmavil.metrics_file import METRICS
 from diffmavil.models.checkpoint_folder import check_folder
 from diffmavil.models.checkpoints import check_weights, read_checkpoint, weights_of
 from diffmavil.models.mavil import Built
 from diffmavil.modules import FineTuneModule, LinearProbe
 from diffmavil.modules.base import TrainedModule
 from diffmavil.modules.checkpoint_checks import check_checkpoint
+from diffmavil.run_folder import CHECKPOINTS, COMPUTE, CONFIG
 
 
 class ConfigError(Exception):
@@ -178,6 +181,14 @@ class DiffmavilCLI(LightningCLI):
             if size != (world := trainer.world_size):
                 rule = f"must be the number of processes {world}, got {size}"
                 raise ConfigError(f"trainer.strategy.data_parallel_size {rule}")
+
+    def after_fit(self) -> None:
+        """Say where everything lies."""
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)  # a broadcast: all ranks must ask
+        if self.trainer.is_global_zero and (folder / CONFIG).is_file():
+            there = [name for name in (f"{CHECKPOINTS}/last.ckpt", METRICS, COMPUTE) if (folder / name).exists()]
+            rank_zero_info(f"the run is in {folder}: {', '.join([CONFIG, *there])}")
+            rank_zero_info(f"a page about it: diffmavil report {shlex.quote(str(folder))}")
 
     def before_predict(self) -> None:
         """Have the predictions written to a file."""
