@@ -6,6 +6,7 @@ and in a log file they print nothing, or thousands of lines.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any, Final
@@ -18,8 +19,9 @@ _INTERVAL_S: Final = 30.0
 
 
 def progress_bar() -> ProgressBar:
-    """What suits where the output goes."""
-    return EpochBar() if sys.stdout.isatty() else ProgressLines()
+    """What suits where the output goes: a bar needs a terminal of known width."""
+    is_terminal = sys.stdout.isatty() and os.get_terminal_size(sys.stdout.fileno()).columns > 0
+    return EpochBar() if is_terminal else ProgressLines()
 
 
 def epoch_name(trainer: L.Trainer) -> str:

@@ -135,7 +135,9 @@ class LinearProbe(L.LightningModule):
                 inverse_regularisations=self.inverse_regularisations,
                 seed=self.seed,
             )
-            rank_zero_info(f"linear probe{suffix}: {metric} {probe.score:.4f} at C {probe.inverse_regularisation:g}")
+            clips = f"{train.sum()} clips to fit, {test.sum()} to test, {len(data.classes)} classes"
+            chosen = f"C {probe.inverse_regularisation:g}"
+            rank_zero_info(f"linear probe{suffix}: {metric} {probe.score:.4f} at {chosen} ({clips})")
             scores.append(probe.score)
             if suffix:
                 self.log(f"test/{metric}{suffix}", probe.score)

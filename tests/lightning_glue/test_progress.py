@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import re
+import struct
+import sys
+import termios
 import time
 from pathlib import Path
 
@@ -10,8 +16,21 @@ import lightning as L
 import pytest
 from small import learner, made_data, trainer
 
-from diffmavil.lightning_glue.progress import ProgressLines
+from diffmavil.lightning_glue.progress import EpochBar, ProgressLines, progress_bar
 from diffmavil.modules import PretrainModule
+
+
+@pytest.mark.parametrize(("columns", "expected"), [(0, ProgressLines), (100, EpochBar)])
+def test_a_terminal_gets_a_bar_if_its_width_is_known(
+    columns: int, expected: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, terminal = pty.openpty()
+    fcntl.ioctl(main, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    with os.fdopen(main), os.fdopen(terminal, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        bar = progress_bar()
+        monkeypatch.undo()
+    assert type(bar) is expected
 
 
 class Slow(L.Callback):
