@@ -272,7 +272,8 @@ def test_early_stopping_on_no_such_metric_is_one_line(run: Run, made_clips: Path
     some = ["--data.val_fraction", "0.3", "--trainer.limit_train_batches", "1", "--data.batch_size", "5"]
     code, _, err = run("fit", "--config", "mine.yaml", *SMALL, *some, *stop)
     last = err.splitlines()[-1]
-    assert code == 2 and last.startswith("diffmavil: error: Early stopping conditioned on metric `val_loss`"), err
+    assert code == 2 and last.startswith("diffmavil: error: EarlyStopping.monitor must be a metric that is logged"), err
+    assert last.endswith("got val_loss; did you mean val/loss?")
     assert "Traceback" not in err and len(last) < 500
 
 
