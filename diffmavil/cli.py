@@ -36,10 +36,7 @@ OWN_PARSER = {
     "bench": "measure on this machine what a training step costs; bench data and bench scale: what reading does",
     "cross-validate": "fit and test with every fold as the test split once; mean and standard deviation",
 }
-"""Commands with a parser of their own: NAME is the function NAME in diffmavil/commands/NAME.py (- becomes _)."""
-
-BENCHMARKS = ("bench_data", "bench_scale")
-"""Second words of ``bench``: what comes before training steps, the same way."""
+"""Commands with a parser of their own: NAME is the function NAME in diffmavil.commands.NAME (- becomes _)."""
 
 OTHER = {
     "synth": "write a made data set: .mp4 clips in which what is seen causes what is heard",
@@ -106,8 +103,6 @@ def _run_command(command: str, args: list[str]) -> None:
         train, leave_group = _imported("train").train, _imported("launcher").leave_group
         train([command, *find_configs(args[1:])], descriptions=TRAINING)
         leave_group()
-    elif command == "bench" and (name := "_".join(args[:2])) in BENCHMARKS:
-        getattr(_imported(name), name)(args[2:])
     elif command in OWN_PARSER:
         name = command.replace("-", "_")
         getattr(_imported(name), name)(find_configs(args[1:]))

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from diffmavil.checks import MAX_CLIPS, check_number
-from diffmavil.commands.bench_options import read_options
+from diffmavil.commands.bench.options import read_options
 from diffmavil.data import AudioSetSource, ClipDataModule
 from diffmavil.data.order import Balanced, Shuffled, ShuffledInBlocks
 from diffmavil.data.synthetic import ClipFormat, make_clip, write_mp4

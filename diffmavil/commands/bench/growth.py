@@ -12,8 +12,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffmavil.callbacks.compute_accounting import clock_s
-from diffmavil.commands.bench_recipe import Point, Precision, load_recipe
-from diffmavil.commands.bench_step import TrainingStep, noise_clips
+from diffmavil.commands.bench.recipe import Point, Precision, load_recipe
+from diffmavil.commands.bench.step import TrainingStep, noise_clips
 from diffmavil.flops import TRAINING_FACTOR, num_patches
 from diffmavil.losses import info_nce
 from diffmavil.models.builders import SizeName

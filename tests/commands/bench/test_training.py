@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from diffmavil import cli
-from diffmavil.commands import bench, bench_growth
-from diffmavil.commands.bench_growth import attention_share, slope
-from diffmavil.commands.bench_page import table
-from diffmavil.commands.bench_recipe import Point, choose_points, load_recipe
-from diffmavil.commands.bench_step import TrainingStep, first_clips, noise_clips, saved, seconds_per_clip
+from diffmavil.commands.bench import growth, training
+from diffmavil.commands.bench.growth import attention_share, slope
+from diffmavil.commands.bench.page import table
+from diffmavil.commands.bench.recipe import Point, choose_points, load_recipe
+from diffmavil.commands.bench.step import TrainingStep, first_clips, noise_clips, saved, seconds_per_clip
 from diffmavil.commands.configs import find_config
 from diffmavil.commands.plan import EpochPlan
 
@@ -147,8 +147,8 @@ def test_the_counter_counts_what_flops_py_says(recipes: list[str]) -> None:
 @pytest.fixture(scope="module")
 def page(recipes: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """One run with everything, as JSON and as a page."""
-    settings = bench.with_defaults(
-        bench.Settings(
+    settings = training.with_defaults(
+        training.Settings(
             recipes=tuple(recipes),
             size="nano",
             device="cpu",
@@ -158,8 +158,8 @@ def page(recipes: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[
             profile=True,
         )
     )
-    result = bench.measure(settings)
-    return json.loads(json.dumps(result)), bench.as_markdown(result)
+    result = training.measure(settings)
+    return json.loads(json.dumps(result)), training.as_markdown(result)
 
 
 def test_flops_are_those_of_the_other_commands(
@@ -199,12 +199,12 @@ def test_every_recipe_has_its_figures(page: tuple[dict[str, Any], str]) -> None:
 
 
 def test_nothing_but_the_logits_is_quadratic_in_the_batch(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_growth, "REPEATS", 1)
-    monkeypatch.setattr(bench_growth, "LOGITS_BATCHES", (64, 256))
-    settings = bench.Settings(
+    monkeypatch.setattr(growth, "REPEATS", 1)
+    monkeypatch.setattr(growth, "LOGITS_BATCHES", (64, 256))
+    settings = training.Settings(
         recipes=(recipes[1],), size="nano", device="cpu", batch_size=2, rounds=1, points=1, growth=True
     )
-    result = bench.measure(bench.with_defaults(settings))
+    result = training.measure(training.with_defaults(settings))
     (entry,) = result["growth"]
     by_batch, by_tokens, by_share = entry["series"]
     assert by_batch["slopes"]["saved_bytes"] == pytest.approx(1, abs=0.05)
@@ -217,7 +217,7 @@ def test_nothing_but_the_logits_is_quadratic_in_the_batch(recipes: list[str], mo
     assert entry["logits"]["slopes"]["training_gflops"] == pytest.approx(2)
     # three contrasts of width 128, each of two products of 2 n^2 d; three times that in training
     assert entry["logits"]["rows"][0]["training_gflops"] == pytest.approx(3 * 3 * 2 * 2 * 64**2 * 128 / 1e9)
-    assert "| clips of a batch |" in bench.as_markdown(result)
+    assert "| clips of a batch |" in training.as_markdown(result)
 
 
 def test_a_page_is_written_and_json_printed(

@@ -18,10 +18,10 @@ import torch
 from tqdm import tqdm
 
 from diffmavil.checks import MAX_BATCH, MAX_TIMEOUT_S, MAX_WORKERS, check_number
-from diffmavil.commands.bench_data_bare import Bare, BareVideo, LoadersShards, PyAVShards
-from diffmavil.commands.bench_data_clips import CLIP_S, make_footage
-from diffmavil.commands.bench_device import machine
-from diffmavil.commands.bench_options import read_options
+from diffmavil.commands.bench.data_bare import Bare, BareVideo, LoadersShards, PyAVShards
+from diffmavil.commands.bench.data_clips import CLIP_S, make_footage
+from diffmavil.commands.bench.device import machine
+from diffmavil.commands.bench.options import read_options
 from diffmavil.commands.prepare import prepare
 from diffmavil.cores import leave_cores
 from diffmavil.data import ClipDataModule, FolderSource, ShardSource

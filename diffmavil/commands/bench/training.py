@@ -11,16 +11,16 @@ import torch
 from tqdm import tqdm
 
 from diffmavil.callbacks.saved_bytes import CLIPS
-from diffmavil.commands.bench_device import machine, matmul_flops_per_s, memory_bytes, operations
-from diffmavil.commands.bench_growth import growth
-from diffmavil.commands.bench_options import read_options
-from diffmavil.commands.bench_page import as_markdown
-from diffmavil.commands.bench_recipe import Recipe, Settings, load_recipe
-from diffmavil.commands.bench_step import TrainingStep, first_clips, noise_clips, saved, seconds_per_clip, spread
+from diffmavil.commands.bench.device import machine, matmul_flops_per_s, memory_bytes, operations
+from diffmavil.commands.bench.growth import growth
+from diffmavil.commands.bench.options import read_options
+from diffmavil.commands.bench.page import as_markdown
+from diffmavil.commands.bench.recipe import Recipe, Settings, load_recipe
+from diffmavil.commands.bench.step import TrainingStep, first_clips, noise_clips, saved, seconds_per_clip, spread
 from diffmavil.types import RawBatch
 
 
-def bench(args: list[str]) -> None:
+def bench_training(args: list[str]) -> None:
     """Time the training step of several recipes in turn, on clips of noise, and print what each saves.
 
     Args:

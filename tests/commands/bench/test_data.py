@@ -17,8 +17,9 @@ from media import frames_of, moving_frames, tone, write_media
 from shards import write_shards
 
 from diffmavil import cli
-from diffmavil.commands import bench_data, bench_data_clips, bench_scale
-from diffmavil.commands.bench_data_bare import BareShards, BareVideo, LoadersShards, PyAVShards
+from diffmavil.commands.bench import data as bench_data
+from diffmavil.commands.bench import data_clips, scale
+from diffmavil.commands.bench.data_bare import BareShards, BareVideo, LoadersShards, PyAVShards
 from diffmavil.data import AudioSetSource, FolderSource, ShardSource
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.shards import Stored
@@ -74,9 +75,9 @@ def test_the_limits_for_shards_decode_what_the_loader_decodes(
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Footage is small, and no processes are started for one's own work but those of loaders."""
     for name, value in (("WIDTH", 96), ("HEIGHT", 64), ("FPS", 10)):
-        monkeypatch.setattr(bench_data_clips, name, value)
+        monkeypatch.setattr(data_clips, name, value)
     threads = SimpleNamespace(get_context=lambda kind: SimpleNamespace(Pool=ThreadPool))
-    for module in (bench_data, bench_scale):
+    for module in (bench_data, scale):
         monkeypatch.setattr(module, "multiprocessing", threads)
 
 
@@ -84,7 +85,7 @@ def test_footage_is_h264_and_stereo_aac_and_the_same_for_a_seed(small: None, tmp
     made = []
     for number, seed in enumerate([0, 0, 1]):
         path = tmp_path / f"{number}.mp4"
-        bench_data_clips.make_footage(path, seed)
+        data_clips.make_footage(path, seed)
         with MediaFile(path) as media:
             made.append((frames_of(media, [k / 10 for k in range(100)]), media.audio(0.0, 10.0, 44100)))
             assert media.info.audio_s == pytest.approx((0.0, 10.0), abs=0.05)
@@ -158,7 +159,7 @@ def test_what_is_timed_takes_about_as_long_as_wanted(
 @pytest.fixture(scope="module")
 def audioset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("audioset")
-    bench_scale.make_audioset(root, 1000)
+    scale.make_audioset(root, 1000)
     return root
 
 
@@ -179,14 +180,14 @@ def test_the_made_audioset_is_one_to_its_source(audioset: Path) -> None:
 
 
 def test_a_list_is_timed(audioset: Path) -> None:
-    result = bench_scale.listing(audioset)
+    result = scale.listing(audioset)
     assert result["clips"] == 1000 and 0 < result["before_bytes"] <= result["peak_bytes"]
     assert set(result["orders_s"]) == {"shuffled", "shuffled in blocks", "balanced"}
     assert all(s > 0 for s in (result["list_s"], result["weights_s"], *result["orders_s"].values()))
 
 
 def test_a_list_has_its_page(small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(bench_scale, "first_step", lambda root: {"first_step_s": 7.25, "first_step_bytes": 3e9})
+    monkeypatch.setattr(scale, "first_step", lambda root: {"first_step_s": 7.25, "first_step_bytes": 3e9})
     assert cli.main(["bench", "scale", "--rows", "1000"]) == 0
     page = capsys.readouterr().out
     assert "`diffmavil bench scale --rows 1000`: AudioSet's tables with 1000 segments" in page

@@ -13,7 +13,7 @@ from torch.optim import AdamW
 
 from diffmavil.callbacks.compute_accounting import clock_s
 from diffmavil.callbacks.saved_bytes import saved_bytes
-from diffmavil.commands.bench_recipe import Point, Precision, Recipe
+from diffmavil.commands.bench.recipe import Point, Precision, Recipe
 from diffmavil.data import ClipDataModule
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.types import RawBatch
