@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-_BENCHMARKS: Final = ("data", "scale")
-"""First words: NAME is the function bench_NAME in NAME.py, whose packages are imported for it alone."""
+_BENCHMARKS: Final = ("data", "scale", "gpu")
+"""First words: NAME is the function bench_NAME in NAME, whose packages are imported for it alone."""
 
 
 def bench(args: list[str]) -> None:

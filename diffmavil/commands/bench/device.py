@@ -69,28 +69,52 @@ def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / best
 
 
-def operations(step: Callable[[], object], device: torch.device) -> list[dict[str, Any]]:
+def operations(step: Callable[[], object], device: torch.device, top: int = TOP) -> list[dict[str, Any]]:
     """The operations in which a step spends its time, the longest first.
 
     Args:
         step: Runs the step once.
-        device: Where it runs: on a GPU the time is that of its kernels.
+        device: Where it runs: on a GPU they are its kernels.
+        top: How many to give.
 
     Returns:
-        ``name``, ``calls``, ``seconds`` and ``share`` of all of the time, for the first ``TOP``.
+        ``name``, ``calls``, ``seconds`` and ``share`` of all of the time.
     """
-    cuda = device.type == "cuda"
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
-    with profile(activities=activities, acc_events=True) as profiler:
-        step()
-        clock_s(device)  # the device's work included
     times = {
-        event.key: (event.count, (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e6)
-        for event in profiler.key_averages()
+        event.key: (event.count, self_seconds(event, device))
+        for event in recorded(step, device)
+        if runs_on(event, device)
     }
     total = sum(seconds for _, seconds in times.values())
-    longest = sorted(times.items(), key=lambda item: -item[1][1])[:TOP]
+    longest = sorted(times.items(), key=lambda item: -item[1][1])[:top]
     return [
         {"name": name, "calls": calls, "seconds": seconds, "share": seconds / total}
         for name, (calls, seconds) in longest
     ]
+
+
+def recorded(step: Callable[[], object], device: torch.device) -> list[Any]:
+    """The profiler's events of a step, those of one name added up.
+
+    Of a GPU's step both the operations on the CPU and the kernels that they start; each has the kernels' time.
+
+    Args:
+        step: Runs the step once.
+        device: Where it runs.
+    """
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=activities, acc_events=True) as profiler:
+        step()
+        clock_s(device)  # the device's work included
+    return list(profiler.key_averages())
+
+
+def runs_on(event: Any, device: torch.device) -> bool:
+    """Whether an event is work of the device itself, and not what started it there or a named span of it."""
+    return bool(event.device_type.name == device.type.upper() and not event.is_user_annotation)
+
+
+def self_seconds(event: Any, device: torch.device) -> float:
+    """Seconds of the device in an event itself, not in others that it calls."""
+    microseconds = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
+    return float(microseconds) / 1e6

@@ -34,9 +34,13 @@ class TrainingStep:
         self.module = recipe.module.to(device).train()
         self.optimizer = AdamW(self.module.parameter_groups(), betas=self.module.betas, fused=True)
 
-    def compile(self) -> None:
-        """Compile the model from now on, as a training with ``model.compile`` does."""
-        CompiledBlocks(self.module)
+    def compile(self, backend: str = "inductor") -> None:
+        """Compile the model from now on, as a training with ``model.compile`` does.
+
+        Args:
+            backend: torch.compile's backend.
+        """
+        CompiledBlocks(self.module, backend=backend)
 
     def set_ratios(self, point: Point) -> None:
         """Put a moment of the curriculum in force."""
@@ -45,10 +49,14 @@ class TrainingStep:
     def seconds(self, raw: RawBatch) -> float:
         """Run one step on a batch as it comes from a data worker, and time it."""
         start = clock_s(self.device)
+        self.run(raw)
+        return clock_s(self.device) - start
+
+    def run(self, raw: RawBatch) -> None:
+        """Run one step, without waiting for the device."""
         self.loss(raw).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return clock_s(self.device) - start
 
     def loss(self, raw: RawBatch) -> Tensor:
         """The objective, on masks and noise that are the same at every call."""
