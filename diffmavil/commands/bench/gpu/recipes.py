@@ -61,7 +61,7 @@ def _timed(recipe: Recipe, job: Job, *, compiled: bool) -> tuple[dict[str, Any],
     settings, device = job.settings, job.settings.torch_device
     step = TrainingStep(recipe, device=device, precision=settings.precision)
     if compiled:  # a rehearsal goes without the C++ compiler, which takes minutes
-        step.compile("inductor" if device.type == "cuda" else "aot_eager")
+        step.compile("inductor" if device.type == "cuda" else "eager")
     clips = settings.batch_size or _largest(step, recipe, settings.most)
     while True:
         recipe = with_batch(recipe, clips)

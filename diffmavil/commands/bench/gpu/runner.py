@@ -41,12 +41,12 @@ class Part:
 
 
 PARTS: Final = {
-    "device": Part(measure=device.measure, limit_s=45, least_s=20),
-    "tests": Part(measure=suite.measure, limit_s=130, least_s=50),
-    "recipes": Part(measure=recipes.measure, limit_s=170, least_s=60),
-    "profile": Part(measure=kernels.measure, limit_s=50, least_s=25),
-    "path": Part(measure=whole_path.measure, limit_s=90, least_s=50),
-    "training": Part(measure=falling_loss.measure, limit_s=180, least_s=60),
+    "device": Part(measure=device.measure, limit_s=45.0, least_s=20.0),
+    "tests": Part(measure=suite.measure, limit_s=130.0, least_s=50.0),
+    "recipes": Part(measure=recipes.measure, limit_s=170.0, least_s=60.0),
+    "profile": Part(measure=kernels.measure, limit_s=50.0, least_s=25.0),
+    "path": Part(measure=whole_path.measure, limit_s=90.0, least_s=50.0),
+    "training": Part(measure=falling_loss.measure, limit_s=180.0, least_s=60.0),
 }
 """The parts by name, in order. The longest training, 120 s, fits where the parts before take no longer than usual."""
 
@@ -87,7 +87,7 @@ def _run(name: str, settings: GpuSettings, found: dict[str, Figures], folder: Pa
     """Run a part in a process of its own, and end that and all that it started."""
     # A process that has looked at a GPU must not be forked; without one, forking from a server with all imported is
     # several times as quick.
-    context = multiprocessing.get_context("spawn" if settings.device == "cuda" else "forkserver")
+    context: Any = multiprocessing.get_context("spawn" if settings.device == "cuda" else "forkserver")
     if settings.device != "cuda":
         context.set_forkserver_preload([__name__])
     log = folder / f"{name}.log"

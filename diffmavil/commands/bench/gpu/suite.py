@@ -30,7 +30,7 @@ def measure(job: Job) -> None:
         AssertionError: If a test failed, or on a GPU if none ran.
     """
     tests = Path(diffmavil.__file__).parents[1] / "tests"
-    files = sorted(path for path in tests.rglob("test_*.py") if "mark.gpu" in path.read_text(encoding="utf-8"))
+    files = sorted(path for path in tests.rglob("test_*.py") if path.parent.name == "gpu" or _has_marked(path))
     if not files:
         job.keep({"note": "there are no tests beside the package: run this from a source tree"})
         return
@@ -49,6 +49,11 @@ def measure(job: Job) -> None:
     if done.returncode != 0 or (not ran and job.settings.device == "cuda"):
         failed = sum(outcome["outcome"] == "failed" for outcome in outcomes)
         raise AssertionError(f"{failed} of {len(ran)} tests that ran failed; pytest ended with {done.returncode}")
+
+
+def _has_marked(path: Path) -> bool:
+    """Whether a file of other tests has some that need a GPU."""
+    return "pytest.mark.gpu" in path.read_text(encoding="utf-8")
 
 
 def read_junit(path: Path) -> list[dict[str, Any]]:
