@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test demo bench build clean
+.PHONY: help install lint format test demo bench gpu build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,9 @@ demo: $(STAMP) ## the whole of it on made clips, and runs/demo/report.html
 
 bench: $(STAMP) ## what a training step costs on this machine; ARGS='--size tiny --growth true --out bench.md'
 	$(BIN)/diffmavil bench $(ARGS)
+
+gpu: $(STAMP) ## all that only a GPU can show, in eight minutes, and its page; ARGS='--out docs/benchmarks/gpu_mine.md'
+	$(BIN)/python -m diffmavil bench gpu $(ARGS)
 
 build: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .

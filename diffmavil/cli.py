@@ -33,7 +33,7 @@ OWN_PARSER = {
     "flops": "print what a training is going to compute, by part and by epoch",
     "compare": "print what one training saves against another: A B, two configs or the folders of two runs",
     "report": "write a page about a run: its curves and scores, reconstructions of held-out clips; or about several",
-    "bench": "measure on this machine what a training step costs; bench data and bench scale: what reading does",
+    "bench": "measure here what a training step costs; bench data, bench scale: what reading does; bench gpu: all on a GPU",
     "cross-validate": "fit and test with every fold as the test split once; mean and standard deviation",
 }
 """Commands with a parser of their own: NAME is the function NAME in diffmavil.commands.NAME (- becomes _)."""
@@ -270,7 +270,7 @@ def _line(error: Exception, args: list[str]) -> str:
 
 def _known_keys(args: list[str]) -> list[str]:
     """Keys of a command's own parser, by its help; cross-validate takes those of fit as well."""
-    commands = [args[:2] if "_".join(args[:2]) in BENCHMARKS else args[:1]]
+    commands = [args[:2] if args[0] == "bench" and not args[1].startswith("-") else args[:1]]
     if args[0] == "cross-validate":
         commands.append(["fit"])
     printed = io.StringIO()

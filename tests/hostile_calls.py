@@ -96,8 +96,7 @@ def numbers() -> Iterator[Case]:
                 )
                 yield _file("numbers in a file", "fit", PRETRAIN, content, f"trainer.callbacks.{key.name}", reason)
             elif len(place) == 1:
-                words = {"bench": ("bench",), "bench_data": ("bench", "data"), "bench_scale": ("bench", "scale")}
-                first = words.get(place[0], (place[0],))
+                first = tuple(place[0].split("_"))
                 if not reason and bad != "null":  # it would set to work
                     yield Case(
                         "numbers as a flag", (*first, *_REST.get(place[0], ()), f"--{key.name}", value), {}, whole
@@ -153,6 +152,7 @@ def _place(target: str, name: str) -> tuple[str, ...] | None:
         "Settings": ("bench",),
         "DataSettings": ("bench_data",),
         "ScaleSettings": ("bench_scale",),
+        "GpuSettings": ("bench_gpu",),
     }.get(target)
 
 

@@ -69,27 +69,35 @@ def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / best
 
 
-def operations(step: Callable[[], object], device: torch.device, top: int = TOP) -> list[dict[str, Any]]:
-    """The operations in which a step spends its time, the longest first.
+def operations(step: Callable[[], object], device: torch.device) -> list[dict[str, Any]]:
+    """The operations in which a step spends its time.
 
     Args:
         step: Runs the step once.
-        device: Where it runs: on a GPU they are its kernels.
+        device: Where it runs.
+
+    Returns:
+        As :func:`longest`.
+    """
+    return longest(recorded(step, device), device, TOP)
+
+
+def longest(events: list[Any], device: torch.device, top: int) -> list[dict[str, Any]]:
+    """The operations that take most time, the longest first; on a GPU they are its kernels.
+
+    Args:
+        events: Of a step.
+        device: Where it ran.
         top: How many to give.
 
     Returns:
         ``name``, ``calls``, ``seconds`` and ``share`` of all of the time.
     """
-    times = {
-        event.key: (event.count, self_seconds(event, device))
-        for event in recorded(step, device)
-        if runs_on(event, device)
-    }
+    times = {event.key: (event.count, self_seconds(event, device)) for event in events if runs_on(event, device)}
     total = sum(seconds for _, seconds in times.values())
-    longest = sorted(times.items(), key=lambda item: -item[1][1])[:top]
+    first = sorted(times.items(), key=lambda item: -item[1][1])[:top]
     return [
-        {"name": name, "calls": calls, "seconds": seconds, "share": seconds / total}
-        for name, (calls, seconds) in longest
+        {"name": name, "calls": calls, "seconds": seconds, "share": seconds / total} for name, (calls, seconds) in first
     ]
 
 

@@ -46,7 +46,7 @@ def settings(recipes: list[str]) -> GpuSettings:
         trained_size="nano",
         num_frames=4,
         batch_size=4,
-        rounds=2,
+        rounds=1,
         steps=20,
         seconds=1.0,
         clips=40,
@@ -98,7 +98,7 @@ def test_every_part_has_its_figures(settings: GpuSettings, tmp_path: Path) -> No
     assert profile["recipe"] == slowest["recipe"] and profile["clips"] == 4
     assert len(profile["kernels"]) == 15 and any("mm" in kernel["name"] for kernel in profile["kernels"])
     products = sum(kernel["share"] for kernel in profile["kernels"] if kernel["name"] in ("aten::mm", "aten::addmm"))
-    assert 0 < profile["outside_products"] < 1 - products + 0.2, "two runs of the same step"
+    assert 0 < profile["outside_products"] <= 1 - products
     assert profile["synchronisations"] and all(count > 0 for count in profile["synchronisations"].values())
 
     assert path["steps"] == 20 and path["batch_size"] == 4 and path["made_clips"] == 40

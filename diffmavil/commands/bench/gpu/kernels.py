@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from diffmavil.commands.bench.device import operations, recorded, runs_on, self_seconds
+from diffmavil.commands.bench.device import longest, recorded, runs_on, self_seconds
 from diffmavil.commands.bench.gpu.job import Job
 from diffmavil.commands.bench.gpu.recipes import load, with_batch
 from diffmavil.commands.bench.step import TrainingStep, noise_clips
@@ -22,7 +22,7 @@ _WAIT: Final = re.compile(r"cu(da)?(Stream|Device|Event|Ctx)Synchronize.*|cudaMe
 _READ: Final = "aten::_local_scalar_dense"
 """Reads a number of a tensor: such a wait, on a GPU."""
 
-_STEPS: Final = (1, 4)
+_STEPS: Final = (1, 3)
 
 
 def measure(job: Job) -> None:
@@ -41,8 +41,8 @@ def measure(job: Job) -> None:
     step.seconds(raw)  # warm up
     seconds = min(step.seconds(raw) for _ in range(settings.rounds))
     job.keep({"recipe": name, "clips": last.clips, "step_s": seconds})
-    job.keep({"kernels": operations(lambda: step.run(raw), device, TOP)})
-    job.keep(_shares(recorded(lambda: step.run(raw), device), device, seconds))
+    events = recorded(lambda: step.run(raw), device)
+    job.keep({"kernels": longest(events, device, TOP)} | _shares(events, device, seconds))
     job.keep({"synchronisations": count_waits(step.run, noise_clips(recipe.data, min(8, last.clips)), device)})
 
 

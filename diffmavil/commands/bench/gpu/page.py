@@ -128,7 +128,6 @@ def _profile(found: Figures) -> list[str]:
             for entry in found["kernels"]
         ]
         lines.append(table(["kernel", "calls", "ms", "of all kernels"], rows))
-    if "outside_products" in found:
         lines.append(
             f"Outside matrix products (attention's kernels are counted as such): {found['outside_products']:.1%} "
             f"of the kernels' time. Kernels run in {found['device_busy']:.1%} of the step."
