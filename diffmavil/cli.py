@@ -33,7 +33,7 @@ OWN_PARSER = {
     "flops": "print what a training is going to compute, by part and by epoch",
     "compare": "print what one training saves against another: A B, two configs or the folders of two runs",
     "report": "write a page about a run: its curves and scores, reconstructions of held-out clips; or about several",
-    "bench": "measure here what a training step costs; bench data, bench scale: what reading does; bench gpu: all on a GPU",
+    "bench": "measure here what a training step costs; bench data | scale: what reading does; bench gpu: all on a GPU",
     "cross-validate": "fit and test with every fold as the test split once; mean and standard deviation",
 }
 """Commands with a parser of their own: NAME is the function NAME in diffmavil.commands.NAME (- becomes _)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffmavil.commands.bench.gpu.settings import GpuSettings
-from diffmavil.commands.cores import available_cores
+from diffmavil.cores import available_cores
 
 
 @dataclass(frozen=True, kw_only=True)
