@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from diffmavil import cli
+from diffmavil.commands.bench.gpu.kernels import is_product
 from diffmavil.commands.bench.gpu.runner import run_parts
 from diffmavil.commands.bench.gpu.settings import PARTS, GpuSettings
 from diffmavil.commands.bench.gpu.suite import read_junit
@@ -122,6 +123,7 @@ def test_every_part_has_its_figures(settings: GpuSettings, tmp_path: Path) -> No
     assert f"The loss fell by **{training['fell']:.1%}**" in text
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_is_reported_and_the_next_one_runs(
     settings: GpuSettings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,3 +194,10 @@ def test_what_became_of_each_test_is_read(tmp_path: Path) -> None:
         ("gpu.test_a: test_two", "failed", 0.1, "assert 1 < 0 end"),
         ("test_b: test_three", "skipped", 0.0, "needs a GPU"),
     ]
+
+
+def test_what_is_a_matrix_product() -> None:
+    flash = "aten::_scaled_dot_product_flash_attention"
+    products = ["aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_addmm_activation", flash]
+    others = ["aten::add", "aten::mul", "aten::gelu", "aten::native_layer_norm", "aten::_softmax", "aten::copy_"]
+    assert [is_product(name) for name in products + others] == [True] * 6 + [False] * 6

@@ -14,8 +14,8 @@ from diffmavil.commands.bench.gpu.job import Job
 MARGIN: Final = 0.05
 """By this share of the loss of the first tenth, that of the last tenth must be lower."""
 
-_START_S: Final = 25.0
-"""Seconds that a training needs beside its steps, at most."""
+_START_S: Final = 20.0
+"""Seconds that a training needs before and after its steps, at most."""
 
 _MOST_EPOCHS: Final = 100_000
 

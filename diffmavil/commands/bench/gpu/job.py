@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ class Job:
         settings: What to measure.
         found: Figures of the parts before, by part.
         folder: Where all parts may leave files for each other.
-        limit_s: Seconds after which the part is ended.
+        begin: When the part began, by ``time.monotonic``.
+        limit_s: Seconds after that at which it is ended.
         keep: Hands over figures as soon as they are there.
     """
 
     settings: GpuSettings
     found: dict[str, dict[str, Any]]
     folder: Path
+    begin: float
     limit_s: float
     keep: Callable[[dict[str, Any]], None]
-    begin: float = field(default_factory=time.monotonic)
 
     @property
     def left_s(self) -> float:

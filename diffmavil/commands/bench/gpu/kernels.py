@@ -13,9 +13,7 @@ from diffmavil.commands.bench.gpu.recipes import load, with_batch
 from diffmavil.commands.bench.step import TrainingStep, noise_clips
 
 TOP: Final = 15
-_PRODUCT: Final = re.compile(r"aten::(_?(add|ba|b|scaled_)?mm|addmv|.*attention.*|mkldnn_linear)(_.*)?$")
-"""Operations that are matrix products; attention's kernels are counted as such."""
-
+_PRODUCT: Final = re.compile(r"aten::(_?(add|b|baddb|scaled_)?mm(_.*)?|addmv|mkldnn_linear.*|.*attention.*)$")
 _WAIT: Final = re.compile(r"cu(da)?(Stream|Device|Event|Ctx)Synchronize.*|cudaMemcpy(_v2)?$|hipDeviceSynchronize")
 """Calls that let the CPU wait for the device."""
 
@@ -46,10 +44,15 @@ def measure(job: Job) -> None:
     job.keep({"synchronisations": count_waits(step.run, noise_clips(recipe.data, min(8, last.clips)), device)})
 
 
+def is_product(name: str) -> bool:
+    """Whether an operation is a matrix product; attention's kernels are counted as such."""
+    return _PRODUCT.match(name) is not None
+
+
 def _shares(events: list[Any], device: torch.device, step_s: float) -> dict[str, float]:
     """Shares of a step: of its kernels' time that is no matrix product, and of it all in which the device worked."""
     started = [event for event in events if event.device_type.name == "CPU"]
-    products = sum(self_seconds(event, device) for event in started if _PRODUCT.match(event.key))
+    products = sum(self_seconds(event, device) for event in started if is_product(event.key))
     total = sum(self_seconds(event, device) for event in events if runs_on(event, device))
     return {"outside_products": 1 - products / total, "kernels_s": total, "device_busy": min(1.0, total / step_s)}
 

@@ -73,7 +73,9 @@ def _timed(recipe: Recipe, job: Job, *, compiled: bool) -> tuple[dict[str, Any],
         except torch.OutOfMemoryError:
             if clips <= 2 or settings.batch_size is not None:
                 raise
-        clips = max(2, clips * 9 // 10)  # here, not in the handler: the error holds on to what filled the memory
+        # here, not in the handler: the error holds on to what filled the memory
+        clips = max(2, clips * 9 // 10)
+        step.optimizer.zero_grad()
         _release()
     rounds = []
     for _ in range(settings.rounds):

@@ -91,9 +91,9 @@ def _run(name: str, settings: GpuSettings, found: dict[str, Figures], folder: Pa
     if settings.device != "cuda":
         context.set_forkserver_preload([__name__])
     log = folder / f"{name}.log"
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(name, settings, found, folder, limit_s, log, sender))
     begin = time.monotonic()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(name, settings, found, folder, begin, limit_s, log, sender))
     process.start()
     sender.close()
     figures: Figures = {}
@@ -142,6 +142,7 @@ def _work(
     settings: GpuSettings,
     found: dict[str, Figures],
     folder: Path,
+    begin: float,
     limit_s: float,
     log: Path,
     sender: Connection,
@@ -158,6 +159,7 @@ def _work(
                 settings=settings,
                 found=found,
                 folder=folder,
+                begin=begin,
                 limit_s=limit_s,
                 keep=lambda figures: sender.send(("figures", figures)),
             )
