@@ -24,7 +24,7 @@ from diffmavil.data.atomic import make_folder, partial_of
 from diffmavil.data.audit import Audit
 from diffmavil.data.clip_table import ClipTable
 from diffmavil.data.clips import Clip, ClipSource
-from diffmavil.data.errors import REASONS, MediaError
+from diffmavil.data.errors import NO_AUDIO, NO_VIDEO, REASONS, MediaError
 from diffmavil.data.json_files import read_json
 from diffmavil.data.lost import MAYBE_GONE, LostInARow
 from diffmavil.data.shards.encode import EncodedClip
@@ -130,7 +130,10 @@ def prepare(
         write_index(out / INDEX_FOLDER, sidecars, classes=clips.classes, settings=settings)
         report.write(out)
     if report.num_kept == 0:
-        raise ValueError(f"no clip of {len(clips)} passes: {report.lines(out)[1]}")
+        only = next(iter(report.reasons)) if len(report.reasons) == 1 else ""
+        stream = {NO_AUDIO: "video", NO_VIDEO: "audio"}.get(only)
+        advice = f"; to prepare {stream} alone, set modalities to {stream}" if stream else ""
+        raise ValueError(f"no clip of {len(clips)} passes: {report.lines(out)[1]}{advice}")
     print("\n".join(report.lines(out)))
 
 

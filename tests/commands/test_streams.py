@@ -58,3 +58,6 @@ def test_the_advice_fits_the_module(run: Run) -> None:
     assert code == 0, "what the advice says works"
     code, _, err = run("stats", "--config", "mine.yaml", *SMALL)
     assert code == 2 and _last(err).endswith("; to read audio alone, set data.modalities to audio")
+    code, _, err = run("prepare", "clips", "--out", "shards", "--workers", "1")
+    rule = f"no clip of 1 passes: rejected 1: 1 no video track ({Path('shards', 'rejected.csv')})"
+    assert (code, _last(err)) == (2, f"{rule}; to prepare audio alone, set modalities to audio")
