@@ -90,10 +90,11 @@ def _run(name: str, settings: GpuSettings, found: dict[str, Figures], folder: Pa
     context: Any = multiprocessing.get_context("spawn" if settings.device == "cuda" else "forkserver")
     if settings.device != "cuda":
         context.set_forkserver_preload([__name__])
+    usual = multiprocessing.get_start_method()
     log = folder / f"{name}.log"
     begin = time.monotonic()
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(name, settings, found, folder, begin, limit_s, log, sender))
+    process = context.Process(target=_work, args=(name, settings, found, folder, begin, limit_s, log, sender, usual))
     process.start()
     sender.close()
     figures: Figures = {}
@@ -146,8 +147,10 @@ def _work(
     limit_s: float,
     log: Path,
     sender: Connection,
+    start_method: str,
 ) -> None:
-    """Do a part's work, in its process."""
+    """Do a part's work, in its process; data workers start as they would without all this."""
+    multiprocessing.set_start_method(start_method, force=True)
     if hasattr(os, "setsid"):
         os.setsid()
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
