@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from diffmavil.flops import block_flops, cross_block_flops, trunk_flops
 from diffmavil.models import MAViL, diffmavil
-from diffmavil.models.builders import SIZES, SizeName
+from diffmavil.models.builders import SIZES
 from diffmavil.nn import DecoderTrunk
 from diffmavil.nn.transformer import Block, CrossBlock, init_weights, layer_norm
+from diffmavil.sizes import SizeName
 
 
 class CrossSelfTrunk(DecoderTrunk):

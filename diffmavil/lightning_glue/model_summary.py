@@ -16,6 +16,9 @@ from torch import nn
 class PartsSummary(ModelSummary):
     """Says at the start how many parameters there are, by part, and how many of them are trained."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say it."""
         model = getattr(pl_module, "model", pl_module)

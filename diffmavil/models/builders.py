@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
-from typing import Literal, ParamSpec
+from typing import ParamSpec
 
 from diffmavil.models.mavil import Built, MAViL
 from diffmavil.nn import (
@@ -26,8 +26,7 @@ from diffmavil.nn import (
     SelfAttentionTrunk,
 )
 from diffmavil.ops.patches import check_patch_size
-
-SizeName = Literal["nano", "tiny", "small", "base", "large"]
+from diffmavil.sizes import SizeName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,11 +17,11 @@ from typing import Any, Final
 import torch
 from tqdm import tqdm
 
-from diffmavil.checks import MAX_BATCH, MAX_TIMEOUT_S, MAX_WORKERS, check_number
 from diffmavil.commands.bench.data_bare import Bare, BareVideo, LoadersShards, PyAVShards
 from diffmavil.commands.bench.data_clips import CLIP_S, make_footage
 from diffmavil.commands.bench.device import machine
-from diffmavil.commands.bench.options import read_options
+from diffmavil.commands.bench.options import BenchOptions
+from diffmavil.commands.bench.settings import DataSettings
 from diffmavil.commands.prepare import prepare
 from diffmavil.cores import leave_cores
 from diffmavil.data import ClipDataModule, FolderSource, ShardSource
@@ -38,59 +38,16 @@ SHARDS_CPU: Final = "shards, loader and spectrograms and scaling on the CPU"
 SHARDS_CUDA: Final = "shards, loader and spectrograms and scaling on the GPU"
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataSettings:
-    """What to measure.
-
-    Args:
-        clips: Clips to make; they are read again and again.
-        workers: Processes that read.
-        rounds: Times that each way of reading is measured, in turns.
-        seconds: About how long each measurement takes.
-        batch_size: Clips of a batch.
-        num_frames: Pictures of a clip.
-        fps: Pictures a second.
-        image_size: Side of the pictures in pixels.
-        gpu_clips_per_s: Clips a second that one GPU trains on: ViT-B at half of an H200's measured 790 TFLOP/s.
-
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    clips: int = 12
-    workers: int = 2
-    rounds: int = 3
-    seconds: float = 10.0
-    batch_size: int = 32
-    num_frames: int = 8
-    fps: float = 2.0
-    image_size: int = 224
-    gpu_clips_per_s: float = 640.0
-
-    def __post_init__(self) -> None:
-        check_number("clips", self.clips, at_least=1, limit=100_000)
-        check_number("workers", self.workers, at_least=1, limit=MAX_WORKERS)
-        check_number("rounds", self.rounds, at_least=1, limit=1000)
-        check_number("seconds", self.seconds, above=0, limit=MAX_TIMEOUT_S)
-        check_number("batch_size", self.batch_size, at_least=1, limit=MAX_BATCH)
-        check_number("num_frames", self.num_frames, at_least=1, limit=10_000)
-        check_number("fps", self.fps, above=0, limit=1000)
-        check_number("image_size", self.image_size, at_least=1, limit=4096)
-        check_number("gpu_clips_per_s", self.gpu_clips_per_s, above=0, limit=1e9)
-
-
-def bench_data(args: list[str]) -> None:
+def bench_data(options: BenchOptions[DataSettings]) -> None:
     """Make clips, prepare them, and time in turns how they are read; print a page.
 
     Args:
-        args: The command line after ``diffmavil bench data``: the fields of :class:`DataSettings`, ``--json``, and
-            ``--out FILE``, where to write the page.
+        options: The command line.
+
 
     Raises:
-        ArgumentError: If a key is unknown or a value has the wrong type.
         ValueError: If a value is out of its range.
     """
-    options = read_options("diffmavil bench data", DataSettings, args)
     with tempfile.TemporaryDirectory(prefix="diffmavil-bench-") as folder:
         result = measure(options.settings, Path(folder))
     result["command"] = options.command

@@ -12,11 +12,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffmavil.callbacks.compute_accounting import clock_s
-from diffmavil.commands.bench.recipe import Point, Precision, load_recipe
+from diffmavil.commands.bench.recipe import Point, load_recipe
+from diffmavil.commands.bench.settings import Precision
 from diffmavil.commands.bench.step import TrainingStep, noise_clips
 from diffmavil.flops import TRAINING_FACTOR, num_patches
 from diffmavil.losses import info_nce
-from diffmavil.models.builders import SizeName
+from diffmavil.sizes import SizeName
 from diffmavil.types import Batch
 
 REPEATS: Final = 3

@@ -3,69 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
 
 import numpy as np
 import torch
 
-from diffmavil.checks import MAX_BATCH, check_number
 from diffmavil.commands.configs import find_config
 from diffmavil.commands.plan import EpochPlan, mean_flops, plan, planning_parser
 from diffmavil.data import ClipDataModule
 from diffmavil.flops import TRAINING_FACTOR
-from diffmavil.models.builders import SizeName
 from diffmavil.modules import PretrainModule
-
-RECIPES: Final = ("pretrain_mavil.yaml", "pretrain.yaml", "pretrain_efficient.yaml")
-"""The packaged recipes of pretraining, the baseline first."""
-
-Precision = Literal["32-true", "bf16-mixed"]
-Device = Literal["cpu", "cuda"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is measured, and how.
-
-    Args:
-        recipes: Configs of pretraining; what is saved is against the first.
-        size: Size of their models; default: base on a GPU, small on a CPU.
-        num_frames: Frames of video, over the same seconds; default: as the recipes say.
-        batch_size: Clips of a batch in the last epoch, in place of ``data.batch_size``; the batches of the other epochs
-            in proportion. Default: as the recipes say on a GPU, 4 on a CPU.
-        rounds: How often every recipe is timed, in turn.
-        points: Epochs of a recipe that are timed in a round, spread over its whole curriculum.
-        precision: 32-true or bf16-mixed; default: bf16-mixed on a GPU, 32-true on a CPU.
-        device: cpu or cuda; default: cuda where there is one.
-        compile: Time the recipes with ``torch.compile`` too, as ``model.compile`` trains.
-        profile: Say in which operations the time of a step goes.
-        growth: Say how the cost of a step grows with the batch, the tokens and the visible share.
-
-    Raises:
-        ValueError: If a number is out of its range, or the device is not there.
-    """
-
-    recipes: tuple[str, ...] = RECIPES
-    size: SizeName | None = None
-    num_frames: int | None = None
-    batch_size: int | None = None
-    rounds: int = 5
-    points: int = 5
-    precision: Precision | None = None
-    device: Device | None = None
-    compile: bool = False
-    profile: bool = False
-    growth: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.recipes:
-            raise ValueError("recipes must name at least one config, got none")
-        check_number("num_frames", self.num_frames, at_least=1, limit=10_000, optional=True)
-        check_number("batch_size", self.batch_size, at_least=1, limit=MAX_BATCH, optional=True)
-        check_number("rounds", self.rounds, at_least=1, limit=1000)
-        check_number("points", self.points, at_least=1, limit=1000)
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device must be cpu where there is no GPU, got cuda")
+from diffmavil.sizes import SizeName
 
 
 @dataclass(frozen=True, kw_only=True)

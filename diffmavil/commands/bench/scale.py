@@ -10,15 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from tqdm import tqdm
 
-from diffmavil.checks import MAX_CLIPS, check_number
-from diffmavil.commands.bench.options import read_options
+from diffmavil.commands.bench.options import BenchOptions
+from diffmavil.commands.bench.settings import ScaleSettings
 from diffmavil.data import AudioSetSource, ClipDataModule
 from diffmavil.data.order import Balanced, Shuffled, ShuffledInBlocks
 from diffmavil.data.synthetic import ClipFormat, make_clip, write_mp4
@@ -53,35 +52,16 @@ trainer:
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScaleSettings:
-    """What to measure.
-
-    Args:
-        rows: Clips of the list.
-
-    Raises:
-        ValueError: If it is below 1000.
-    """
-
-    rows: int = 2_000_000
-
-    def __post_init__(self) -> None:
-        check_number("rows", self.rows, at_least=1000, limit=MAX_CLIPS)
-
-
-def bench_scale(args: list[str]) -> None:
+def bench_scale(options: BenchOptions[ScaleSettings]) -> None:
     """Make a data set of AudioSet's layout whose files are links to a few, and print what it takes to list and start.
 
     Args:
-        args: The command line after ``diffmavil bench scale``: the fields of :class:`ScaleSettings`, ``--json``, and
-            ``--out FILE``, where to write the page.
+        options: The command line.
+
 
     Raises:
-        ArgumentError: If a key is unknown or a value has the wrong type.
         ValueError: If a value is out of its range.
     """
-    options = read_options("diffmavil bench scale", ScaleSettings, args)
     rows = options.settings.rows
     with tempfile.TemporaryDirectory(prefix="diffmavil-bench-") as folder:
         make_audioset(Path(folder), rows)

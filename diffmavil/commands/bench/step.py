@@ -13,7 +13,8 @@ from torch.optim import AdamW
 
 from diffmavil.callbacks.compute_accounting import clock_s
 from diffmavil.callbacks.saved_bytes import saved_bytes
-from diffmavil.commands.bench.recipe import Point, Precision, Recipe
+from diffmavil.commands.bench.recipe import Point, Recipe
+from diffmavil.commands.bench.settings import Precision
 from diffmavil.data import ClipDataModule
 from diffmavil.modules.compilation import CompiledBlocks
 from diffmavil.types import RawBatch

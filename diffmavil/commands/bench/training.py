@@ -13,26 +13,25 @@ from tqdm import tqdm
 from diffmavil.callbacks.saved_bytes import CLIPS
 from diffmavil.commands.bench.device import machine, matmul_flops_per_s, memory_bytes, operations
 from diffmavil.commands.bench.growth import growth
-from diffmavil.commands.bench.options import read_options
+from diffmavil.commands.bench.options import BenchOptions
 from diffmavil.commands.bench.page import as_markdown
-from diffmavil.commands.bench.recipe import Recipe, Settings, load_recipe
+from diffmavil.commands.bench.recipe import Recipe, load_recipe
+from diffmavil.commands.bench.settings import Settings
 from diffmavil.commands.bench.step import TrainingStep, first_clips, noise_clips, saved, seconds_per_clip, spread
 from diffmavil.types import RawBatch
 
 
-def bench_training(args: list[str]) -> None:
+def bench_training(options: BenchOptions[Settings]) -> None:
     """Time the training step of several recipes in turn, on clips of noise, and print what each saves.
 
     Args:
-        args: The command line after ``diffmavil bench``: the fields of :class:`Settings`, ``--json``, and
-            ``--out FILE``, where to write the page.
+        options: The command line.
+
 
     Raises:
-        ArgumentError: If a key is unknown or a value has the wrong type.
         FileNotFoundError: If a recipe is none.
         ValueError: If a value is out of its range, the recipes cannot be compared, or a batch does not fit.
     """
-    options = read_options("diffmavil bench", Settings, args)
     settings = with_defaults(options.settings)
     try:
         result = measure(settings)

@@ -20,6 +20,7 @@ from diffmavil import cli
 from diffmavil.commands.bench import data as bench_data
 from diffmavil.commands.bench import data_clips, scale
 from diffmavil.commands.bench.data_bare import BareShards, BareVideo, LoadersShards, PyAVShards
+from diffmavil.commands.bench.settings import DataSettings
 from diffmavil.data import AudioSetSource, FolderSource, ShardSource
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.shards import Stored
@@ -131,7 +132,7 @@ def test_every_way_of_reading_has_its_row(small: None, tmp_path: Path, capsys: p
 
 
 def test_a_clip_that_cannot_be_read_is_no_measurement(films: Path, tmp_path: Path) -> None:
-    settings = bench_data.DataSettings(clips=2, workers=1, batch_size=1)
+    settings = DataSettings(clips=2, workers=1, batch_size=1)
     (tmp_path / "a.mp4").write_bytes((films / "0.mp4").read_bytes())
     (tmp_path / "b.mp4").write_text("no film")
     data = bench_data._data(settings, FolderSource(root=tmp_path))
@@ -152,7 +153,7 @@ def test_what_is_timed_takes_about_as_long_as_wanted(
         asked_for.append(clips)
         clock[0] += took_s
 
-    assert bench_data._count(way, bench_data.DataSettings(seconds=seconds, batch_size=16, workers=2)) == count
+    assert bench_data._count(way, DataSettings(seconds=seconds, batch_size=16, workers=2)) == count
     assert asked_for == [32]
 
 

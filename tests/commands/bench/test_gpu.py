@@ -15,8 +15,8 @@ import yaml
 from diffmavil import cli
 from diffmavil.commands.bench.gpu.kernels import is_product
 from diffmavil.commands.bench.gpu.runner import run_parts
-from diffmavil.commands.bench.gpu.settings import PARTS, GpuSettings
 from diffmavil.commands.bench.gpu.suite import read_junit
+from diffmavil.commands.bench.settings import PARTS, GpuSettings
 from diffmavil.commands.configs import find_config
 
 ROOT = Path(__file__).parents[3]

@@ -16,6 +16,7 @@ from diffmavil.commands.bench import growth, training
 from diffmavil.commands.bench.growth import attention_share, slope
 from diffmavil.commands.bench.page import table
 from diffmavil.commands.bench.recipe import Point, choose_points, load_recipe
+from diffmavil.commands.bench.settings import Settings
 from diffmavil.commands.bench.step import TrainingStep, first_clips, noise_clips, saved, seconds_per_clip
 from diffmavil.commands.configs import find_config
 from diffmavil.commands.plan import EpochPlan
@@ -148,7 +149,7 @@ def test_the_counter_counts_what_flops_py_says(recipes: list[str]) -> None:
 def page(recipes: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """One run with everything, as JSON and as a page."""
     settings = training.with_defaults(
-        training.Settings(
+        Settings(
             recipes=tuple(recipes),
             size="nano",
             device="cpu",
@@ -201,9 +202,7 @@ def test_every_recipe_has_its_figures(page: tuple[dict[str, Any], str]) -> None:
 def test_nothing_but_the_logits_is_quadratic_in_the_batch(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "REPEATS", 1)
     monkeypatch.setattr(growth, "LOGITS_BATCHES", (64, 256))
-    settings = training.Settings(
-        recipes=(recipes[1],), size="nano", device="cpu", batch_size=2, rounds=1, points=1, growth=True
-    )
+    settings = Settings(recipes=(recipes[1],), size="nano", device="cpu", batch_size=2, rounds=1, points=1, growth=True)
     result = training.measure(training.with_defaults(settings))
     (entry,) = result["growth"]
     by_batch, by_tokens, by_share = entry["series"]

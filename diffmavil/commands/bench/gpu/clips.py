@@ -15,7 +15,7 @@ from diffmavil.commands.synth import synth
 from diffmavil.commands.train import DiffmavilCLI, train
 from diffmavil.data import ManifestSource
 from diffmavil.data.shards.layout import Stored
-from diffmavil.models.builders import SizeName
+from diffmavil.sizes import SizeName
 
 _WINDOW: Final = {"clip_s": 10.24, "fps": 2.0, "image_size": 224}
 """What clips are made for, where a recipe does not say: the data module's defaults."""

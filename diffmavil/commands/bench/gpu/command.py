@@ -14,25 +14,23 @@ import torch
 
 from diffmavil.commands.bench.gpu.page import as_markdown
 from diffmavil.commands.bench.gpu.runner import run_parts
-from diffmavil.commands.bench.gpu.settings import GpuSettings
-from diffmavil.commands.bench.options import read_options
+from diffmavil.commands.bench.options import BenchOptions
+from diffmavil.commands.bench.settings import GpuSettings
 
 _PAGES: Final = Path("docs/benchmarks")
 
 
-def bench_gpu(args: list[str]) -> None:
+def bench_gpu(options: BenchOptions[GpuSettings]) -> None:
     """Measure part by part, and write the page and the figures after each; one that fails keeps no other from running.
 
     Args:
-        args: The command line after ``diffmavil bench gpu``: the fields of :class:`GpuSettings`, ``--json``, and
-            ``--out FILE``, where to write the page; the figures go beside it.
+        options: The command line.
+
 
     Raises:
-        ArgumentError: If a key is unknown or a value has the wrong type.
         ValueError: If a value is out of its range, or there is no CUDA device and none but that was asked for.
         SystemExit: With 1, if a part failed.
     """
-    options = read_options("diffmavil bench gpu", GpuSettings, args)
     settings = options.settings
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("bench gpu needs a CUDA device, got none; a rehearsal on a CPU: --device cpu --size nano")

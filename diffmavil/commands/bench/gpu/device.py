@@ -20,12 +20,12 @@ _COPIES: Final = 10
 
 def measure(job: Job) -> None:
     """Note device, driver, versions, a large matrix product's FLOPs a second and a copy's bytes a second."""
-    device = job.settings.torch_device
+    device = job.device
     job.keep({"machine": machine(device), "driver": _driver(), "system": platform.platform(), "packages": _versions()})
     if device.type == "cuda":
         known = torch.cuda.get_device_properties(device)
         job.keep({"capability": f"{known.major}.{known.minor}", "multiprocessors": known.multi_processor_count})
-    dtype = job.settings.dtype
+    dtype = torch.bfloat16 if job.settings.device == "cuda" else torch.float32
     job.keep({"dtype": str(dtype).removeprefix("torch."), "matmul_flops_per_s": matmul_flops_per_s(device, dtype)})
     job.keep({"copy_bytes_per_s": _copy_bytes_per_s(device)})
 

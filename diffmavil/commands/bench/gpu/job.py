@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffmavil.commands.bench.gpu.settings import GpuSettings
+import torch
+
+from diffmavil.commands.bench.settings import GpuSettings
 from diffmavil.cores import available_cores
 
 
@@ -31,6 +33,11 @@ class Job:
     begin: float
     limit_s: float
     keep: Callable[[dict[str, Any]], None]
+
+    @property
+    def device(self) -> torch.device:
+        """The device."""
+        return torch.device(self.settings.device)
 
     @property
     def left_s(self) -> float:

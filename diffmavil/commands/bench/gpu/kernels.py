@@ -25,7 +25,7 @@ _STEPS: Final = (1, 3)
 
 def measure(job: Job) -> None:
     """Profile a step of the slowest recipe at the batch that was found for it; of the first one where none was."""
-    settings, device = job.settings, job.settings.torch_device
+    settings, device = job.settings, job.device
     rows = [row for row in job.found.get("recipes", {}).get("recipes", []) if not row["compiled"]]
     slowest = max(rows, key=lambda row: row["seconds_per_clip"]["median"], default=None)
     name = settings.recipes[0] if slowest is None else slowest["recipe"]

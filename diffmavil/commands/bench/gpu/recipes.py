@@ -58,7 +58,7 @@ def with_batch(recipe: Recipe, clips: int) -> Recipe:
 
 def _timed(recipe: Recipe, job: Job, *, compiled: bool) -> tuple[dict[str, Any], list[float]]:
     """A recipe's batch and memory, and its seconds a clip in each round."""
-    settings, device = job.settings, job.settings.torch_device
+    settings, device = job.settings, job.device
     step = TrainingStep(recipe, device=device, precision=settings.precision)
     if compiled:  # a rehearsal goes without the C++ compiler, which takes minutes
         step.compile("inductor" if device.type == "cuda" else "eager")

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from diffmavil.commands.bench.gpu import device, falling_loss, kernels, recipes, suite, whole_path
 from diffmavil.commands.bench.gpu.job import Job
-from diffmavil.commands.bench.gpu.settings import GpuSettings
+from diffmavil.commands.bench.settings import GpuSettings
 
 Figures = dict[str, Any]
 
