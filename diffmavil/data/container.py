@@ -1,13 +1,10 @@
-"""Opening media files with PyAV: the streams, what the file says of itself, and decoded frames from somewhere on.
+"""An open media file: its streams, what it says of itself, and decoded frames from somewhere on.
 
-Nothing here trusts a file: formats that refer to other files are not opened, pictures have a largest size, and all that
-is done with a file must be done before its deadline.
+All that is done with a file must be done before its deadline.
 """
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
@@ -16,60 +13,16 @@ from typing import Any, Final, Literal
 
 import av
 from av.error import ExitError
-from av.stream import Disposition
 
-from diffmavil.data.errors import (
-    CANNOT_DECODE,
-    CANNOT_OPEN,
-    EMPTY_FILE,
-    MISSING_FILE,
-    NOT_MEDIA,
-    TIMED_OUT,
-    TOO_LARGE,
-    MediaError,
-)
-from diffmavil.data.media import MediaInfo, Span
-from diffmavil.data.missing import missing_hint
-from diffmavil.data.upright import UPRIGHT, pixel_aspect, rotation_matrix
-
-MAX_SIDE_PX: Final = 8192
-"""Pictures with a longer side are not decoded, nor any with more pixels than its square."""
+from diffmavil.data.errors import CANNOT_DECODE, NOT_MEDIA, TIMED_OUT, TOO_LARGE, MediaError
+from diffmavil.data.lengths import Ends, is_counted, is_renumbered, packet_length_s, read_lengths, states_tracks
+from diffmavil.data.media import MediaInfo
+from diffmavil.data.opening import MAX_SIDE_PX, first_streams, open_file, read_head
+from diffmavil.data.upright import pixel_aspect
+from diffmavil.data.wholeness import WALKS, is_whole_ogg, largest_flac_frame
 
 MAX_DURATION_S: Final = 1e6
 """No file lasts longer: one that says so is broken."""
-
-_FORMATS: Final = """
-    aac ac3 aiff amr amrnb amrwb ape asf au avi caf dts dtshd dv eac3 flac flv h264 hevc ivf loas m4v matroska mov mp3
-    mpeg mpegts mpegvideo mxf nistsphere nut obu ogg rm tta w64 wav wv
-"""
-"""FFmpeg's names of sound and film. Left out are pictures, text, play lists and whatever else refers to other files."""
-
-_ESTIMATED_DURATION: Final = frozenset("aac ac3 amr eac3 h264 hevc loas m4v mp3 mpegvideo".split())
-"""Formats that state no duration: FFmpeg guesses it from the bit rate, so the packets are read for it."""
-
-_STATED_TRACKS: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "avi"})
-"""Formats with an index: each track states its own length."""
-
-_SIGNATURES: Final = (
-    (4, b"ftyp"),
-    (4, b"mdat"),
-    (0, b"\x1aE\xdf\xa3"),
-    (0, b"RIFF"),
-    (0, b"OggS"),
-    (0, b"fLaC"),
-)
-"""Offset and first bytes of common media files: one of these that does not open is a broken media file."""
-
-_OPTIONS: Final = {
-    "protocol_whitelist": "file",
-    "format_whitelist": ",".join(_FORMATS.split()),
-    "max_pixels": str(MAX_SIDE_PX**2),
-}
-
-_DECODER_OPTIONS: Final = {
-    "max_pixels": str(MAX_SIDE_PX**2),
-    "err_detect": "crccheck+bitstream+buffer+explode",  # damage is an error, not something to paint over
-}
 
 _PER_S: Final = 1_000_000
 """Unit of the container's times."""
@@ -99,21 +52,16 @@ class Container:
     video: Any
     pixel_aspect: float
     _container: Any
+    _format: str
     _zero_s: float
     _at_start: bool
+    _size: tuple[int, int] | None
 
     def __init__(self, path: str, timeout_s: float) -> None:
         self._path = path
         self._timeout_s, self._deadline = timeout_s, monotonic() + timeout_s
-        if not os.path.isfile(path):
-            raise MediaError(path, MISSING_FILE, missing_hint(path))
-        try:
-            with open(path, "rb") as file:
-                self._head = file.read(16)
-        except OSError as error:
-            raise MediaError(path, CANNOT_OPEN, error.strerror or "") from error
-        if not self._head:
-            raise MediaError(path, EMPTY_FILE)
+        self._size = None
+        self._head = read_head(path)
         self._open()
         try:
             if self.audio is None and self.video is None:
@@ -153,8 +101,15 @@ class Container:
         """
         is_whole = not self._seek(getattr(self, kind), start_s) and kind == "audio"
         stream = getattr(self, kind)  # another object if the file was opened again
-        last_s, last, key_pts = 0.0, None, None
+        last_s, shift_s, last, key_pts = 0.0, 0.0, None, None
+        largest, pts = largest_flac_frame(stream) if self._format == "flac" else inf, -inf
         for packet in self._container.demux(stream):
+            if packet.pts is not None:
+                if packet.pts < pts:
+                    largest = inf  # another file was joined to this one
+                pts = packet.pts
+            if packet.size > largest and (is_whole or last is not None):
+                raise MediaError(self._path, CANNOT_DECODE, "a frame of audio is lost")
             if key_pts is None and packet.is_keyframe:
                 key_pts = packet.pts
             try:
@@ -168,18 +123,40 @@ class Container:
             for frame in frames:
                 if monotonic() > self._deadline:
                     raise self._timed_out()
-                if frame.time is not None:
-                    last_s = frame.time - self._zero_s
-                elif last is not None:
-                    last_s += length_s(stream, last)
+                due_s = None if last is None else last_s + length_s(stream, last)
+                last_s = (due_s or 0.0) if frame.time is None else frame.time - self._zero_s + shift_s
+                if due_s is None and is_whole and is_renumbered(self._format):
+                    due_s = 0.0
+                if due_s is not None and is_counted(self._format, last_s < due_s):
+                    shift_s, last_s = shift_s + due_s - last_s, due_s
                 last = frame
                 yield last_s, frame
+
+    def frame_size(self, frame: Any) -> tuple[int, int]:
+        """Width and height of the file's first frame, to which those of another size are brought.
+
+        Args:
+            frame: A decoded frame: most are of the size that the file states, and the first one need not be decoded.
+        """
+        if self._size is None and (frame.width, frame.height) != (self.video.width, self.video.height):
+            file = Container(self._path, max(1e-3, self._deadline - monotonic()))
+            try:
+                _, first = next(file.decode("video", -inf))
+            finally:
+                file.close()
+            self._size = first.width, first.height
+        return self._size or (frame.width, frame.height)
 
     def _seek(self, stream: Any, start_s: float) -> bool:
         """Go to the last place before ``start_s`` to decode from; ``False`` if that is the file's start."""
         has_sought = False
-        # seeking back to the start of sound loses what lossy codecs in MP4 files begin with
-        if start_s == -inf or (start_s <= 0.0 and not self._at_start and stream.type == "audio"):
+        # seeking back to the start of audio loses what lossy codecs in MP4 files begin with; blocks of WavPack and
+        # pages of Ogg FLAC keep their numbers where a file is cut or joined
+        if (
+            start_s == -inf
+            or is_renumbered(self._format)
+            or (start_s <= 0.0 and not self._at_start and stream.type == "audio")
+        ):
             self._reopen()
         elif start_s > 0.0 or not self._at_start:
             try:
@@ -193,23 +170,16 @@ class Container:
 
     def _open(self) -> None:
         try:
-            self._container = av.open(
-                f"file:{self._path}", options=_OPTIONS, timeout=self._timeout_s, metadata_errors="replace"
-            )
+            self._container = open_file(self._path, self._head, self._timeout_s)
         except ExitError as error:
             raise self._timed_out() from error
-        except av.FFmpegError as error:
-            is_media = any(self._head.startswith(mark, at) for at, mark in _SIGNATURES)
-            raise MediaError(self._path, CANNOT_DECODE if is_media else NOT_MEDIA, error.strerror or "") from error
         self._at_start = True
         self._zero_s = (self._container.start_time or 0) / _PER_S
-        streams = self._container.streams
-        self.audio = next((s for s in streams.audio if s.codec_context is not None), None)
-        self.video = next((s for s in streams.video if _is_film(s)), None)
-        for stream in (self.audio, self.video):
-            if stream is not None:
-                stream.codec_context.thread_type = "NONE"  # more threads only get in the way of other workers
-                stream.codec_context.options = _DECODER_OPTIONS
+        self.audio, self.video = first_streams(self._container)
+        self._format = self._container.format.name
+        if self._format == "ogg" and self.video is None and self.audio is not None:
+            is_flac = self.audio.codec_context.name == "flac"
+            self._format = "oggflac" if is_flac and is_whole_ogg(self._path) else "ogg"
 
     def _reopen(self) -> None:
         self._container.close()
@@ -220,57 +190,67 @@ class Container:
             raise MediaError(self._path, TOO_LARGE, f"pictures of {self.video.width} x {self.video.height} pixels")
 
     def _read_info(self) -> MediaInfo:
-        container = self._container
-        if container.duration is None or container.format.name in _ESTIMATED_DURATION:
-            ends_s = self._read_packets()
-            duration_s = max(ends_s.values(), default=0.0)
-        else:
-            duration_s = container.duration / _PER_S
-            ends_s = {stream.index: duration_s for stream in (self.audio, self.video) if stream is not None}
-        if not 0.0 <= duration_s <= MAX_DURATION_S:
-            raise MediaError(self._path, CANNOT_DECODE, f"it claims to last {duration_s:.0f} s")
+        streams = {"audio": self.audio, "video": self.video}
+        info = read_lengths(self._container, self._format, streams, self._packet_ends, self._is_whole)
+        if not 0.0 <= info.duration_s <= MAX_DURATION_S:
+            raise MediaError(self._path, CANNOT_DECODE, f"it claims to last {info.duration_s:.0f} s")
+        return info
 
-        def span(stream: Any) -> Span | None:
-            if stream is None:
-                return None
-            begin_s = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base) - self._zero_s
-            stated_s = float(stream.duration * stream.time_base) if stream.duration else inf
-            end_s: float = ends_s.get(stream.index, 0.0)
-            return begin_s, min(begin_s + min(stated_s, _tagged_s(stream)), end_s)
+    def is_cut_off(self, kind: Literal["audio", "video"], end_s: float, tolerance_s: float) -> bool:
+        """Whether a stream that ends before the file states is cut off; or else it is shorter than others.
 
-        return MediaInfo(duration_s, span(self.audio), span(self.video))
-
-    def is_cut_off(self, video_end_s: float, tolerance_s: float) -> bool:
-        """Whether pictures that end before the file states are cut off; or else the last one stands from there on.
-
-        Where the file is written as a stream, what is stated is often no more than the length of all. They are not cut
-        off then if packets go on to that, and none is of later pictures. All of it is read for that, not decoded.
+        Where the file is written as a stream, what is stated is often no more than the length of all. It is not cut
+        off then if packets go on to that, and none of its own is later. All of it is read for that, not decoded.
 
         Args:
-            video_end_s: Where the last picture that can be decoded ends.
+            kind: Which stream.
+            end_s: Where the last frame that can be decoded ends.
             tolerance_s: By how much stated ends may be too late.
         """
-        if self._container.format.name in _STATED_TRACKS:
+        if states_tracks(self._format):
             return True
-        self._reopen()
-        ends_s = self._read_packets()
+        if self._is_whole():
+            return False
+        ends_s = self._packet_ends(-inf)
         is_whole = max(ends_s.values(), default=0.0) >= self.info.duration_s - tolerance_s
-        return not is_whole or ends_s.get(self.video.index, 0.0) > video_end_s + tolerance_s
+        return not is_whole or ends_s.get(getattr(self, kind).index, 0.0) > end_s + tolerance_s
 
-    def _read_packets(self) -> dict[int, float]:
-        """End of each stream, from reading the whole file without decoding it."""
-        ends_s: dict[int, float] = {}
+    def _is_whole(self) -> bool:
+        """Whether the file's structure shows that nothing is missing, where what it states may be too much."""
+        return self._format in ("asf", "avi") and WALKS[self._format](self._path)
+
+    def is_pause(self) -> bool:
+        """Whether a hole in the audio that was decoded last is a pause, as nothing of the file is missing.
+
+        Formats with an index lose no packet without a trace. In what has neither that nor a structure that shows it,
+        there are no pauses.
+        """
+        return states_tracks(self._format) or (self._format in WALKS and WALKS[self._format](self._path))
+
+    def _packet_ends(self, from_s: float) -> Ends:
+        """End of each stream that has packets from a time on, without decoding them; ``-inf``: of the whole file."""
+        self._reopen()
+        is_whole = from_s == -inf
+        if not is_whole:
+            try:
+                self._container.seek(round((from_s + self._zero_s) * _PER_S))
+            except av.FFmpegError:
+                self._reopen()
+        ends_s: Ends = {}
         for packet in self._container.demux([s for s in (self.audio, self.video) if s is not None]):
             if monotonic() > self._deadline:
                 raise self._timed_out()
-            end_s = ends_s.get(packet.stream_index, 0.0)
+            index = packet.stream_index
             if packet.pts is not None:
-                time_s = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._zero_s
-                ends_s[packet.stream_index] = max(end_s, time_s)
-            elif packet.size and packet.stream.type == "video":  # bare pictures have no time stamps
-                ends_s[packet.stream_index] = end_s + float(1 / (packet.stream.guessed_rate or 25))
+                time_s = float(packet.pts * packet.time_base) - self._zero_s
+                due_s = ends_s.get(index, 0.0 if is_renumbered(self._format) else time_s)
+                if is_whole and is_counted(self._format, time_s < due_s):
+                    time_s = due_s
+                ends_s[index] = max(due_s, time_s + packet_length_s(self._format, packet))
+            elif packet.size and packet.stream.type == "video":  # bare frames have no time stamps
+                ends_s[index] = ends_s.get(index, 0.0) + float(1 / (packet.stream.guessed_rate or 25))
         self._reopen()
-        return ends_s
+        return ends_s if ends_s or is_whole else self._packet_ends(-inf)
 
     def _timed_out(self) -> MediaError:
         return MediaError(self._path, TIMED_OUT, f"not done after {self._timeout_s:g} s")
@@ -283,29 +263,3 @@ def length_s(stream: Any, frame: Any) -> float:
     if frame.duration and frame.time_base:
         return float(frame.duration * frame.time_base)
     return float(1 / (stream.guessed_rate or 25))
-
-
-def display_matrix(frame: Any) -> tuple[float, float, float, float]:
-    """How a decoded frame is to be turned and mirrored: a, b, c, d of :func:`diffmavil.data.upright.upright`."""
-    try:
-        data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # the frame also has side data of a kind that PyAV has no name for, and it gives none then
-        return rotation_matrix(float(frame.rotation))
-    if data is None:
-        return UPRIGHT
-    a, b, _, c, d = struct.unpack("5i", bytes(data)[:20])
-    return float(a), float(b), float(c), float(d)
-
-
-def _is_film(stream: Any) -> bool:
-    cover = Disposition.attached_pic | Disposition.timed_thumbnails
-    return stream.codec_context is not None and not stream.disposition & cover
-
-
-def _tagged_s(stream: Any) -> float:
-    """Duration that Matroska files keep in a tag, such as 00:00:09.960000000; infinite without one."""
-    try:
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except (KeyError, ValueError):
-        return inf

@@ -11,26 +11,29 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from math import inf
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
-from diffmavil.data.container import MAX_SIDE_PX, Container, display_matrix, length_s
+from diffmavil.data.container import Container, length_s
 from diffmavil.data.errors import CANNOT_DECODE, NO_AUDIO, NO_VIDEO, MediaError
 from diffmavil.data.media import TIMEOUT_S, Media, MediaInfo, Span
 from diffmavil.data.mono import Mono
-from diffmavil.data.upright import shown_size, upright
+from diffmavil.data.opening import MAX_SIDE_PX
+from diffmavil.data.upright import display_matrix, shown_size, upright
+
+Kind = Literal["audio", "video"]
 
 _PREROLL_S: Final = 0.25
 """Sound decoded before a window, so that codecs with memory have settled when it begins."""
 
-_MISSING_S: Final = {"sound": 0.1, "picture": 0.25}
+_MISSING_S: Final[dict[Kind, float]] = {"audio": 0.1, "video": 0.25}
 """Stated durations may be too long by this much; where more is missing, the file is truncated."""
 
 _GAP_S: Final = 0.05
-"""Longest hole in the sound that is taken for silence; where more is missing, the file is damaged."""
+"""Time stamps of audio may go on or go back by this much; more is a pause, or damage."""
 
 _LEAD_IN_S: Final = 0.15
 """Lossy codecs may begin with as much padding, which is not given out."""
@@ -107,24 +110,27 @@ class MediaFile(Media):
                 if self._hear(mono, from_s, start_s, span_s):
                     break
             sound = mono.window()
-        self._check_length("sound", (first + len(sound)) / sample_rate_hz, start_s + duration_s, span_s)
+        self._check_length("audio", (first + len(sound)) / sample_rate_hz, start_s + duration_s, span_s)
         if not np.isfinite(sound).all():
             raise MediaError(self.path, CANNOT_DECODE, "the sound holds what is no number")
         return np.clip(np.rint(sound * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
     def _hear(self, mono: Mono, from_s: float, start_s: float, span_s: Span) -> bool:
         """Decode from ``from_s`` on; ``False`` if that turns out to lie after the window's start."""
-        rate_hz = None
         hole_s = _LEAD_IN_S if self._file.audio.codec_context.codec.lossy else _GAP_S
+        back_s = _LEAD_IN_S
         for time_s, frame in self._file.decode("audio", from_s):
-            if frame.sample_rate != (rate_hz or frame.sample_rate) or frame.sample_rate > _MAX_RATE_HZ:
+            if frame.sample_rate > _MAX_RATE_HZ:
                 raise MediaError(self.path, CANNOT_DECODE, f"its sample rate turns into {frame.sample_rate} Hz")
-            rate_hz = frame.sample_rate
             known_s = max(start_s, span_s[0]) if mono.end_s is None else mono.end_s
             if min(time_s, mono.until_s) - known_s > hole_s:
                 if mono.end_s is None and from_s > -inf:
                     return False
-                raise MediaError(self.path, CANNOT_DECODE, f"no sound from {known_s:.2f} s to {time_s:.2f} s")
+                if mono.end_s is None or time_s > span_s[1] + _GAP_S or not self._file.is_pause():
+                    raise MediaError(self.path, CANNOT_DECODE, f"no audio from {known_s:.2f} s to {time_s:.2f} s")
+                back_s = _GAP_S  # a time stamp that is wrong makes a pause and takes it back
+            elif mono.end_s is not None and known_s - time_s > back_s:
+                raise MediaError(self.path, CANNOT_DECODE, f"time goes back from {known_s:.2f} s to {time_s:.2f} s")
             mono.push(time_s, frame)
             hole_s = _GAP_S
             if mono.end_s and mono.end_s >= mono.until_s:
@@ -174,7 +180,7 @@ class MediaFile(Media):
         for time_s, frame in self._file.decode("video", start_s):
             if shown is None and time_s > begins_s + _ROUNDING_S and start_s > -inf:
                 return
-            if shown is None and time_s > begins_s + _MISSING_S["picture"]:
+            if shown is None and time_s > begins_s + _MISSING_S["video"]:
                 raise MediaError(self.path, CANNOT_DECODE, f"no picture from {begins_s:.2f} s to {time_s:.2f} s")
             past = bisect_left(times_s, time_s - _ROUNDING_S, lo=done)
             if past > done:
@@ -187,20 +193,19 @@ class MediaFile(Media):
             return
         if shown is None:
             raise MediaError(self.path, CANNOT_DECODE, f"no picture at {times_s[0]:.2f} s")
-        self._check_length("picture", shown_s + length_s(self._file.video, shown), times_s[-1], span_s)
+        self._check_length("video", shown_s + length_s(self._file.video, shown), times_s[-1], span_s)
         yield from repeat(self._picture(shown, short_side), len(times_s) - done)
 
     def _picture(self, frame: Any, short_side: int | None) -> npt.NDArray[np.uint8]:
         if frame.is_corrupt:
             raise MediaError(self.path, CANNOT_DECODE, "damaged picture")
-        width, height = shown_size(frame.width, frame.height, self._file.pixel_aspect, short_side, MAX_SIDE_PX)
+        size = self._file.frame_size(frame)  # others are scaled to it, as FFmpeg does
+        width, height = shown_size(*size, self._file.pixel_aspect, short_side, MAX_SIDE_PX)
         # one thread: FFmpeg would start one a core for every picture, which costs more than the conversion
         picture = self._to_rgb.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
         return upright(picture.astype(np.uint8, copy=False), display_matrix(frame))
 
-    def _check_length(self, what: str, end_s: float, wanted_s: float, span_s: Span) -> None:
-        missing_s = _MISSING_S[what]
-        is_short = end_s < min(wanted_s, span_s[1]) - missing_s
-        if is_short and (what == "sound" or self._file.is_cut_off(end_s, missing_s)):
-            detail = f"the {what} breaks off at {end_s:.2f} s of {span_s[1]:.2f} s"
-            raise MediaError(self.path, CANNOT_DECODE, detail)
+    def _check_length(self, kind: Kind, end_s: float, wanted_s: float, span_s: Span) -> None:
+        missing_s = _MISSING_S[kind]
+        if end_s < min(wanted_s, span_s[1]) - missing_s and self._file.is_cut_off(kind, end_s, missing_s):
+            raise MediaError(self.path, CANNOT_DECODE, f"the {kind} breaks off at {end_s:.2f} s of {span_s[1]:.2f} s")

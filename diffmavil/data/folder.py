@@ -11,10 +11,12 @@ from diffmavil.data.clips import SPLITS, Clip, ClipSource
 from diffmavil.data.hidden import LeftHidden, is_hidden
 
 _VIDEO: Final = """
-    .3g2 .3gp .asf .avi .dv .f4v .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob .webm .wmv
+    .3g2 .3gp .3gpp .asf .avi .dv .f4v .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .qt .ts .vob
+    .webm .wmv
 """
 _AUDIO: Final = """
-    .aac .ac3 .aif .aiff .amr .ape .au .caf .dts .eac3 .flac .m4a .m4b .mka .mp2 .mp3 .oga .ogg .opus .tta .wav .wma .wv
+    .a52 .aac .ac3 .aif .aifc .aiff .amr .ape .au .caf .dts .eac3 .flac .m4a .m4b .mka .mp2 .mp3 .oga .ogg .opus .sph
+    .spx .tta .w64 .wav .weba .wma .wv
 """
 MEDIA_SUFFIXES: Final = frozenset(f"{_VIDEO} {_AUDIO}".split())
 """File name endings that are taken for media files, in lower case."""

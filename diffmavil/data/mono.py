@@ -38,19 +38,23 @@ class Mono:
         self.end_s: float | None = None
 
     def push(self, time_s: float, frame: Any) -> None:
-        """Take in a decoded frame; in ascending order, and all of one sample rate."""
-        self._rate = frame.sample_rate
+        """Take in a decoded frame; in ascending order. What overlaps the audio before it is left out."""
+        if frame.sample_rate != self._rate:
+            self._end = 0 if self._rate == 0 else round(self._end * frame.sample_rate / self._rate)
+            self._rate = frame.sample_rate
         at = round(time_s * self._rate)
         goes_on = self.end_s is not None and abs(at - self._end) < _JITTER_S * self._rate
-        self._end = (self._end if goes_on else at) + frame.samples
+        at = self._end if goes_on else at
+        heard_s = self.end_s
+        self._end = at + frame.samples if heard_s is None else max(self._end, at + frame.samples)
         self.end_s = self._end / self._rate
         if self.end_s > self._from_s:
-            if not goes_on or not self._runs:
-                self._runs.append(_Run(self._end - frame.samples, frame, self._wanted_rate))
+            if not (goes_on and self._runs and self._runs[-1].takes(frame)):
+                self._runs.append(_Run(at, frame, self._wanted_rate, heard_s))
             self._runs[-1].push(frame)
 
     def window(self) -> npt.NDArray[np.float32]:
-        """The window, between -1 and 1, or less where the sound ends in it; zeros where there was none."""
+        """The window, between -1 and 1, or less where the audio ends in it; zeros where there was none."""
         end = 0 if self._rate == 0 else ceil(self._end * self._wanted_rate / self._rate)
         window = np.zeros(max(0, min(self._count, end - self._first)), np.float32)
         for run in self._runs:
@@ -62,17 +66,19 @@ class Mono:
 
 
 class _Run:
-    """Frames without a hole between them.
+    """Frames of one layout, format and rate, without a hole between them.
 
     The resampling filter's phases repeat where samples of both rates coincide. The run is made to begin at such a
     place, by silence before it. FFmpeg's own mix of floating-point stereo to mono is sqrt(2) times the mean; this one
     is the mean.
     """
 
-    def __init__(self, at: int, frame: Any, wanted_rate: int) -> None:
+    def __init__(self, at: int, frame: Any, wanted_rate: int, heard_s: float | None) -> None:
+        self._kind = _kind(frame)
         rates = gcd(frame.sample_rate, wanted_rate)
         step = frame.sample_rate // rates
         self._at = at // step * (wanted_rate // rates)
+        self._heard = 0 if heard_s is None else round(heard_s * wanted_rate) - self._at
         channels = len(frame.layout.channels)
         mean = "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))
         self._graph = av.filter.Graph()
@@ -94,16 +100,26 @@ class _Run:
         ]
         self._graph.link_nodes(*nodes).configure()
 
+    def takes(self, frame: Any) -> bool:
+        """Whether a frame is of the same layout, format and rate."""
+        return _kind(frame) == self._kind
+
     def push(self, frame: Any) -> None:
         frame.pts = None
         self._graph.push(frame)
 
     def finish(self) -> tuple[int, npt.NDArray[np.float32]]:
-        """Position of the first sample, and the samples."""
+        """Position of the first sample, and the samples; zeros where others were heard before."""
         self._graph.push(None)
         chunks = [np.zeros(0, np.float32)]
         try:
             while True:
                 chunks.append(self._graph.pull().to_ndarray()[0])
         except av.EOFError:
-            return self._at, np.concatenate(chunks)
+            samples = np.concatenate(chunks)
+            samples[: max(0, self._heard)] = 0.0
+            return self._at, samples
+
+
+def _kind(frame: Any) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.format.name, frame.layout.name

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from math import cos, inf, pi, sin
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,18 @@ def rotation_matrix(degrees: float) -> tuple[float, float, float, float]:
     """The display matrix of a turn, counterclockwise."""
     angle = degrees * pi / 180
     return cos(angle), -sin(angle), sin(angle), cos(angle)
+
+
+def display_matrix(frame: Any) -> tuple[float, float, float, float]:
+    """How a decoded frame is to be turned and mirrored: a, b, c, d of :func:`upright`."""
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # the frame also has side data of a kind that PyAV has no name for, and it gives none then
+        return rotation_matrix(float(frame.rotation))
+    if data is None:
+        return UPRIGHT
+    a, b, _, c, d = struct.unpack("5i", bytes(data)[:20])
+    return float(a), float(b), float(c), float(d)
 
 
 def upright(frame: npt.NDArray[np.uint8], matrix: Sequence[float]) -> npt.NDArray[np.uint8]:

@@ -196,21 +196,6 @@ def test_samples_of_far_windows_are_those_of_a_near_one(folder: Path, suffix: st
     assert np.abs(far - near[round(32.34567 * 16000) - 29 * 16000 :][:16000]).max() <= 1
 
 
-def test_a_hole_in_the_sound_is_damage(folder: Path) -> None:
-    import av
-
-    path, holed = write_media(folder / "full.mka", sound=noise(3.0, 16000), audio_codec="flac"), folder / "holed.mka"
-    with av.open(str(path)) as reader, av.open(str(holed), "w") as writer:
-        stream = writer.add_stream_from_template(reader.streams[0])
-        for packet in reader.demux():
-            if packet.pts is not None and not 1000 <= packet.pts < 1100:
-                packet.stream = stream
-                writer.mux(packet)
-    with pytest.raises(MediaError, match=r"no sound from 1\.\d+ s to 1\.\d+ s"):
-        decode_audio(holed, 0.0, 3.0, 16000)
-    np.testing.assert_array_equal(decode_audio(holed, 0.1, 0.7, 16000), decode_audio(path, 0.1, 0.7, 16000))
-
-
 def test_sound_that_is_no_number_is_refused(folder: Path) -> None:
     sound = tone(1.0)
     sound[0, 8000] = np.nan
@@ -315,9 +300,10 @@ def test_a_picture_that_changes_its_size(tmp_path: Path) -> None:
                 packet.stream, packet.pts, packet.dts, packet.time_base = stream, k, k, Fraction(1, 10)
                 container.mux(packet)
     with MediaFile(path) as media:
-        assert frames_of(media, [0.2, 0.9]).shape == (2, 48, 64, 3) and frames_of(media, [1.5]).shape == (1, 48, 96, 3)
-        with pytest.raises(MediaError, match=r"cannot be decoded \(the picture changes its size\)"):
-            frames_of(media, [0.9, 1.5])
+        for times_s in ([0.2, 0.9], [0.9, 1.5], [1.5]):  # the last one begins at frames of the other size
+            frames = frames_of(media, times_s)
+            assert frames.shape == (len(times_s), 48, 64, 3), "all are scaled to the size of the file's first frame"
+            assert [counter_of(frame) for frame in frames] == [int(time_s * 10) for time_s in times_s]
 
 
 def test_pictures_are_taken_before_anything_else_is_asked_for(folder: Path) -> None:
@@ -360,7 +346,6 @@ def test_missing_tracks(folder: Path) -> None:
 
 def test_open_groups_of_pictures(folder: Path) -> None:
     """After a seek, the pictures between a key frame and the one before it cannot be decoded, and are not wanted."""
-    import av
 
     path = folder / "open.mkv"
     with av.open(str(path), "w") as container:
@@ -391,7 +376,6 @@ def test_a_file_has_a_deadline(folder: Path) -> None:
 
 
 def test_cover_art_is_no_film(folder: Path) -> None:
-    import av
     from av.stream import Disposition
 
     path = folder / "cover.m4a"
@@ -420,7 +404,6 @@ def test_first_streams_of_a_file_with_several(shared_data: Path) -> None:
 
 
 def test_a_clip_is_opened_once_for_both(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import av
 
     opened = []
     original = av.open

@@ -34,8 +34,7 @@ def test_every_file_is_read_rightly_or_named(folder: Path) -> None:
     for group, name, must_read, has_like, what, _, seconds, _ in rows:
         assert float(seconds) < hostile_read.TIMEOUT_S, name
         if must_read == "True":
-            # Matroska's length does not count what comes before zero
-            assert what == (hostile_read.SHORTER if name == "negative.mkv" else hostile_read.WHOLE), name
+            assert what == hostile_read.WHOLE, name
         if has_like == "False":
             assert what in REASONS, name
         if what == hostile_read.OTHER:

@@ -14,10 +14,9 @@ from media import SHARED, decode_frames, frames_of, write_media
 
 from diffmavil.data import Clip
 from diffmavil.data.audit import Audit
-from diffmavil.data.container import display_matrix
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.shards import Stored, encode
-from diffmavil.data.upright import pixel_aspect, rotation_matrix, shown_size, upright
+from diffmavil.data.upright import display_matrix, pixel_aspect, rotation_matrix, shown_size, upright
 
 Picture = npt.NDArray[np.uint8]
 
