@@ -41,7 +41,7 @@ ALLOWED = {
         "label_smoothing token_mask_ratio audio_mask_ratio video_mask_ratio freq_mask_bins time_mask_frames "
         "drop_path_rate val_fraction margin Schedule.start Schedule.end",
         "the first of its kind": "seed fold",
-        "no processes, no rooms, no blocks": "num_workers cache_gb depth report.clips",
+        "no processes, no rooms, no blocks": "num_workers cache_gb depth",
         "a check that lets all or nothing by": "min_clip_s silence_dbfs still_levels apart_s cut_short_s",
         "a mean": "audio_mean",
     },

@@ -13,6 +13,7 @@ from av.error import ExitError
 from av.stream import Disposition
 
 from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, EMPTY_FILE, MISSING_FILE, NOT_MEDIA, MediaError
+from diffmavil.data.missing import missing_hint
 
 MAX_SIDE_PX: Final = 8192
 """Pictures with a longer side are not decoded, nor any with more pixels than its square."""
@@ -52,7 +53,7 @@ def read_head(path: str) -> bytes:
         MediaError: If there is no such file, or nothing in it.
     """
     if not os.path.isfile(path):
-        raise MediaError(path, MISSING_FILE)
+        raise MediaError(path, MISSING_FILE, missing_hint(path))
     try:
         with open(path, "rb") as file:
             head = file.read(16)
