@@ -24,6 +24,9 @@ from diffmavil.data.wholeness import WALKS, is_whole_ogg, largest_flac_frame
 MAX_DURATION_S: Final = 1e6
 """No file lasts longer: one that says so is broken."""
 
+_STATE_TOO_MUCH: Final = frozenset({"asf", "avi", "ogg"})
+"""Formats that may state more than they have: their structure shows whether they are cut off."""
+
 _PER_S: Final = 1_000_000
 """Unit of the container's times."""
 
@@ -209,23 +212,25 @@ class Container:
         """
         if states_tracks(self._format):
             return True
-        if self._is_whole():
-            return False
+        if self._format in _STATE_TOO_MUCH:
+            return not self._is_whole()
         ends_s = self._packet_ends(-inf)
         is_whole = max(ends_s.values(), default=0.0) >= self.info.duration_s - tolerance_s
         return not is_whole or ends_s.get(getattr(self, kind).index, 0.0) > end_s + tolerance_s
 
     def _is_whole(self) -> bool:
         """Whether the file's structure shows that nothing is missing, where what it states may be too much."""
-        return self._format in ("asf", "avi") and WALKS[self._format](self._path)
+        return self._format in _STATE_TOO_MUCH and WALKS[self._format](self._path)
 
     def is_pause(self) -> bool:
         """Whether a hole in the audio that was decoded last is a pause, as nothing of the file is missing.
 
         Formats with an index lose no packet without a trace. In what has neither that nor a structure that shows it,
-        there are no pauses.
+        there are no pauses. ASF's packets have several parts, of which one may be lost.
         """
-        return states_tracks(self._format) or (self._format in WALKS and WALKS[self._format](self._path))
+        if states_tracks(self._format):
+            return True
+        return self._format in WALKS and self._format != "asf" and WALKS[self._format](self._path)
 
     def _packet_ends(self, from_s: float) -> Ends:
         """End of each stream that has packets from a time on, without decoding them; ``-inf``: of the whole file."""

@@ -71,7 +71,7 @@ def read_lengths(
     if stated_s is None:
         ends_s = packet_ends(-inf)
         duration_s = max(ends_s.values(), default=0.0)
-    elif is_opus:  # its duration counts the pre-skip, which is not played
+    elif is_opus and is_whole():  # its duration counts the pre-skip, which is not played
         ends_s = packet_ends(stated_s)
         duration_s = max(ends_s.values(), default=stated_s)
     elif name not in _INDEXED | {"ogg"} and (zero_s != 0.0 or name in _MEASURED | _STREAMED or differ):

@@ -78,7 +78,7 @@ def made(folder: Path, kind: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", sorted({*KINDS} - {"avi"}))
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"asf", "avi"}))
 def test_a_pause_between_intact_packets_is_silence(folder: Path, kind: str) -> None:
     given = made(folder, kind)
     start_s = 0.0
@@ -113,7 +113,7 @@ def test_audio_whose_bytes_are_lost_is_no_pause(folder: Path, kind: str) -> None
             except MediaError:
                 continue
             silences = [is_silent(samples, begin, begin + 0.06) for begin in np.arange(0.2, 3.6, 0.03)]
-            assert not any(silences), (lost, share)
+            assert not any(silences) and len(samples) > 3.85 * RATE, (lost, share)
 
 
 def test_a_pause_that_a_wrong_time_stamp_makes_is_damage(tmp_path: Path) -> None:
