@@ -21,8 +21,8 @@ class MetricsWriter(L.Callback):
     """Writes ``metrics.json`` into the folder of the run whose weights are trained or measured.
 
     It holds a list of entries (:mod:`diffmavil.metrics_file`): one of the training, written after each epoch (means
-    over the epoch of what is logged in training, and the last validation), and one of each test and validation. An
-    entry takes the place of an earlier one of the same command, module and data.
+    over the epoch of the points of the training's curves, and the last validation), and one of each test and
+    validation. An entry takes the place of an earlier one of the same command, module and data.
 
     Args:
         about: What is measured: ``command``, ``module``, ``modalities``, ``data`` and the like.
@@ -41,7 +41,11 @@ class MetricsWriter(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Add what the step logged; nothing waits for the device."""
+        """Add what the step logged, where it goes to the curves: at other steps nothing is to wait for the device."""
+        every: int = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        is_only = self._batches == 0 and batch_idx + 1 == trainer.num_training_batches
+        if trainer.global_step % every and not is_only:
+            return
         self._batches += 1
         for name, value in trainer.callback_metrics.items():
             if name.startswith("train/"):

@@ -14,6 +14,8 @@ from typing import Any, Final
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 
+from diffmavil.checks import check_number
+
 _INTERVAL_S: Final = 30.0
 """Seconds from one line to the next."""
 
@@ -33,6 +35,9 @@ def epoch_name(trainer: L.Trainer) -> str:
 class EpochBar(TQDMProgressBar):
     """Lightning's bar, with epochs counted from 1."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         """Say which epoch it is."""
         super().on_train_epoch_start(trainer, *args)
@@ -43,11 +48,15 @@ class ProgressLines(ProgressBar):
     """A line every half minute, and one at the end of each epoch: where the run is, how fast, how long it may take.
 
     Args:
-        interval_s: Seconds from one line to the next, at least 0.
+        interval_s: Seconds from one line to the next, above 0.
+
+    Raises:
+        ValueError: If it is not above 0.
     """
 
     def __init__(self, interval_s: float = _INTERVAL_S) -> None:
         super().__init__()
+        check_number("interval_s", interval_s, above=0, limit=86_400)
         self._interval_s = interval_s
         self._is_enabled = True
         self._began = self._said = time.monotonic()

@@ -127,7 +127,7 @@ def test_a_fold_ends_with_what_it_was_begun_with(esc: list[str], capsys: pytest.
     [
         (["--folds", "1,two"], "argument --folds: must be numbers with commas between them, got '1,two'"),
         (["--folds", "2"], "fold must be one of 1, 3, got 2"),
-        (["--model.lrr", "1"], "unknown key model.lrr"),
+        (["--model.lrr", "1"], "unknown key model.lrr; did you mean model.lr?"),
         (
             ["--data.source.fold=3"],
             "data.source.fold must be left out, as each fold is tested on; see --folds; got --data.source.fold=3",
