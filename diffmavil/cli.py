@@ -122,9 +122,12 @@ def _run_command(command: str, args: list[str]) -> None:
 
 def _imported(name: str) -> ModuleType:
     """A module of ``diffmavil.commands``, imported without looking for garbage, which takes a sixth of the time."""
+    module = f"diffmavil.commands.{name}"
+    if module in sys.modules:
+        return sys.modules[module]
     gc.disable()
     try:
-        return import_module(f"diffmavil.commands.{name}")
+        return import_module(module)
     finally:
         gc.enable()
         gc.freeze()  # what is imported stays
