@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from diffmavil.data.atomic import whole_file
+from diffmavil.data.atomic import make_folder, whole_file
+from diffmavil.data.shards.lock import locked
 from diffmavil.metrics_file import METRICS, read_metrics
+from diffmavil.modules.base import TrainedModule
 from diffmavil.types import Batch
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class MetricsWriter(L.Callback):
@@ -22,10 +27,10 @@ class MetricsWriter(L.Callback):
 
     It holds a list of entries (:mod:`diffmavil.metrics_file`): one of the training, written after each epoch (means
     over the epoch of the points of the training's curves, and the last validation), and one of each test and
-    validation. An entry takes the place of an earlier one of the same command, module and data.
+    validation. An entry takes the place of an earlier one of the same command, module, data and settings.
 
     Args:
-        about: What is measured: ``command``, ``module``, ``modalities``, ``data`` and the like.
+        about: What is measured: ``command``, ``module``, ``modalities``, ``data``, ``settings`` and the like.
         run: Folder of the run; ``None``: the one that the trainer writes to.
     """
 
@@ -43,8 +48,8 @@ class MetricsWriter(L.Callback):
     ) -> None:
         """Add what the step logged, where it goes to the curves: at other steps nothing is to wait for the device."""
         every: int = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        is_only = self._batches == 0 and batch_idx + 1 == trainer.num_training_batches
-        if trainer.global_step % every and not is_only:
+        is_last = batch_idx + 1 == trainer.num_training_batches or trainer.global_step == trainer.max_steps
+        if trainer.global_step % every and not (is_last and self._batches == 0):
             return
         self._batches += 1
         for name, value in trainer.callback_metrics.items():
@@ -55,6 +60,8 @@ class MetricsWriter(L.Callback):
         """Write the entry of the training anew."""
         metrics = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         metrics |= {name: total / self._batches for name, total in self._sums.items()}
+        if isinstance(pl_module, TrainedModule):
+            pl_module.require_run_folder()
         self._write(trainer, pl_module, metrics, epoch=trainer.current_epoch + 1, step=trainer.global_step)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -76,16 +83,25 @@ class MetricsWriter(L.Callback):
             path = (self.run or folder) / METRICS
             written = datetime.now(UTC).isoformat(timespec="seconds")
             entry = self.about | counts | {"written": written, "metrics": figures}
-            others = [old for old in _known(path) if any(old.get(key) != value for key, value in self.about.items())]
+            try:
+                self._add(path, entry)
+            except OSError as error:  # what was measured is on the screen, and a training goes on
+                _LOG.warning(f"{path} could not be written: {error.strerror or error}")
+            else:
+                if not counts:
+                    rank_zero_info(f"metrics in {path}")
+
+    def _add(self, path: Path, entry: dict[str, Any]) -> None:
+        """Put an entry into a file, in place of an earlier one of the same; other processes wait for it."""
+        make_folder(path.parent)
+        with locked(path.with_name(f".{path.name}.lock"), wait=True):
+            try:
+                entries = read_metrics(path)
+            except ValueError as error:
+                aside = path.with_name(f"{path.name}.damaged")
+                path.replace(aside)
+                _LOG.warning(f"{error}; it is kept as {aside.name}")
+                entries = []
+            others = [old for old in entries if any(old.get(key) != value for key, value in self.about.items())]
             with whole_file(path) as file:
                 file.write((json.dumps([*others, entry], indent=2, allow_nan=False) + "\n").encode())
-            if not counts:
-                rank_zero_info(f"metrics in {path}")
-
-
-def _known(path: Path) -> list[dict[str, Any]]:
-    """The entries of a file; of one that cannot be read or is missing, none."""
-    try:
-        return read_metrics(path)
-    except (OSError, ValueError):
-        return []

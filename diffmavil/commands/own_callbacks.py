@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, ModelSummary, ProgressBar
 
 from diffmavil.callbacks import MetricsWriter
+from diffmavil.data import ClipDataModule
 from diffmavil.lightning_glue.log_interval import LogInterval
 from diffmavil.lightning_glue.model_summary import PartsSummary
 from diffmavil.lightning_glue.progress import progress_bar
@@ -34,6 +38,8 @@ def own_callbacks(
     if trainer.enable_model_summary is not False and not any(isinstance(c, ModelSummary) for c in given):
         yield PartsSummary()
     if command == "fit" and trainer.log_every_n_steps is None:
+        # of the interval that is taken until the training starts
+        warnings.filterwarnings("ignore", r"The number of training batches .* is smaller than the logging interval")
         yield LogInterval()
     if command != "predict" and not trainer.fast_dev_run:
         of_model = config.model.get("init_args", {}).get("checkpoint")
@@ -48,10 +54,30 @@ def _about(command: str, config: Namespace, checkpoint: Path | None) -> dict[str
     about = {"command": command, "module": config.model.class_path.rpartition(".")[2]}
     if command == "fit":
         return about
-    source = config.data.source
-    place = next((str(value) for value in (source.get("init_args") or {}).values() if value is not None), "")
+    source, given = config.data.source, config.model.get("init_args", {})
+    places = source.get("init_args") or {}
+    place = next((str(value) for value in places.values() if value is not None), "")
+    settings = {f"source.{name}": value for name, value in places.items() if value is not None}
+    defaults = inspect.signature(ClipDataModule).parameters
+    settings |= {
+        name: value
+        for name, value in config.data.items()
+        if name not in _NOT_OF_SCORES and "." not in name and value != defaults[name].default
+    }
+    settings |= {name: value for name, value in given.items() if "." not in name and name not in _NOT_OF_SCORES}
     return about | {
-        "modalities": config.model.get("init_args", {}).get("modalities") or config.data.modalities,
+        "modalities": given.get("modalities") or config.data.modalities,
         "data": f"{source.class_path.rpartition('.')[2]} {place}".strip(),
         "checkpoint": "none" if checkpoint is None else checkpoint.name,
+        "settings": _text(settings),
     }
+
+
+_NOT_OF_SCORES: Final = frozenset(
+    "source batch_size eval_batch_size num_workers timeout_s on_error checkpoint backbone model compile halved".split()
+)
+"""Keys that change no score, or that the entry names by themselves."""
+
+
+def _text(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(settings.items()) if value is not None)

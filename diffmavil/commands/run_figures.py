@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from diffmavil.commands.compute_file import read_compute
 from diffmavil.metrics_file import METRICS, read_metrics
@@ -57,9 +58,10 @@ def figures_of(folder: Path) -> RunFigures:
             flops[part] = flops.get(part, 0.0) + value / clips
     metrics: dict[str, float | None] = {}
     for entry in read_metrics(run / METRICS):
-        about = [str(entry[key]) for key in ("module", "modalities", "data") if entry.get(key)]
-        of = "" if entry["command"] == "fit" else f" ({', '.join(about)})"
-        metrics |= {f"{name}{of}": value for name, value in entry["metrics"].items()}
+        for name, value in entry["metrics"].items():
+            key = f"{name}{_of(entry)}"
+            # several of one name are told apart by what they differ in
+            metrics[f"{name}{_of(entry, 'checkpoint', 'settings')}" if key in metrics else key] = value
     world_size = int(compute["world_size"])
     return RunFigures(
         folder=run,
@@ -70,3 +72,9 @@ def figures_of(folder: Path) -> RunFigures:
         world_size=world_size,
         metrics=metrics,
     )
+
+
+def _of(entry: dict[str, Any], *more: str) -> str:
+    """What a score is of; nothing for a training."""
+    about = [str(entry[key]) for key in ("module", "modalities", "data", *more) if entry.get(key)]
+    return "" if entry["command"] == "fit" else f" ({', '.join(about)})"

@@ -281,8 +281,6 @@ def train(
         warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")
         # A test after a training writes to a folder of its own; the checkpoint callback remarks on it.
         warnings.filterwarnings("ignore", r"The dirpath has changed from")
-        # How often to log is chosen by the number of steps as the training starts.
-        warnings.filterwarnings("ignore", r"The number of training batches .* is smaller than the logging interval")
         # That is what continuing a run is for, and it says what it found itself.
         warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
         # Lightning recommends a product of its makers at every start, and remarks on the summary being ours.

@@ -48,7 +48,7 @@ class ClipDataModule(L.LightningDataModule):
         batch_size: Clips of a training batch, in each process.
         eval_batch_size: Clips of an evaluation batch, in each process; ``None``: ``batch_size``.
         num_workers: Processes that decode, for each training process; 0 decodes in the training process. Default: one
-            for each core, shared among the training processes of the machine, at most 8.
+            for each core, without a GPU for every other one, shared among the training processes, at most 8.
         seed: Seed of the order, the windows, the crops and the choice of held-out and of few clips.
         clip_s: Window of sound in seconds.
         sample_rate_hz: Sample rate that the sound is brought to.
@@ -369,7 +369,10 @@ class ClipDataModule(L.LightningDataModule):
         if self.num_workers is not None:
             return self.num_workers
         processes = 1 if self.trainer is None else self.trainer.num_devices
-        return max(1, min(_MAX_CHOSEN_WORKERS, available_cores() // processes))
+        cores = max(1, available_cores() // processes)
+        if not torch.cuda.is_available():  # the others compute
+            cores = max(min(2, cores), cores // 2)
+        return min(_MAX_CHOSEN_WORKERS, cores)
 
     def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> DataLoader[Item]:
         kind = ResumableLoader if sampler.training else ClipLoader

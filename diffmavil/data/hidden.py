@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from lightning.pytorch.utilities import rank_zero_only
+
 _LOG: Final = logging.getLogger(__name__)
 
 _MACOS: Final = "__MACOSX"
@@ -40,6 +42,7 @@ class LeftHidden:
         counts = " and ".join(f"{count} hidden {kind}{'s' * (count > 1)}" for count, kind in kinds if count)
         return counts and f"{counts}, the first {self._first}"
 
+    @rank_zero_only
     def say(self) -> None:
         """Say in one line what was left out, if anything was."""
         if text := str(self):

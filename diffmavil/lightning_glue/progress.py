@@ -70,8 +70,12 @@ class ProgressLines(ProgressBar):
         """Say it again."""
         self._is_enabled = True
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of an epoch that is resumed in its middle."""
+        self._begin()
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock of the epoch, which may begin in its middle."""
+        """Start the clock of the epoch."""
         self._begin()
 
     def on_train_batch_end(
@@ -94,7 +98,8 @@ class ProgressLines(ProgressBar):
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Say where it is, where it is time for that."""
         if not trainer.sanity_checking and self._is_time():
-            self._say(self.validation_description.lower(), args[2] + 1, _first(trainer.num_val_batches))
+            batches = _first(trainer.num_val_batches)
+            self._say(self.validation_description.lower(), args[2] + 1, batches, says_left=False)
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Say where it is, where it is time for that."""
@@ -114,12 +119,20 @@ class ProgressLines(ProgressBar):
     def _is_time(self) -> bool:
         return self._is_enabled and time.monotonic() - self._said >= self._interval_s
 
-    def _say(self, what: str, done: int, total: int | float, metrics: dict[str, Any] | None = None) -> None:
+    def _say(
+        self,
+        what: str,
+        done: int,
+        total: int | float,
+        metrics: dict[str, Any] | None = None,
+        *,
+        says_left: bool = True,
+    ) -> None:
         if not self._is_enabled:
             return
         self._said = time.monotonic()
-        parts = [what, f"batch {done} of {total:g}"]
-        if self._batches and done < total:
+        parts = [what, f"batch {done} of {total}"]
+        if says_left and self._batches and done < total:
             left_s = (self._said - self._began) / self._batches * (total - done)
             parts.append(
                 f"about {left_s / 60:.0f} min left of it" if left_s >= 90 else f"about {left_s:.0f} s left of it"

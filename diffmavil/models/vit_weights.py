@@ -23,7 +23,7 @@ _BLOCK: Final = re.compile(r"(|.*\.)blocks\.\d+\.")
 """A weight of a block, and what stands before it: nothing, ``module.``, ``encoder.``, ``backbone.`` and the like."""
 
 _PATCH_EMBED: Final = "patch_embed.proj.weight"
-_AVERAGED: Final = ("teacher", "target_encoder", "model_ema", "ema")
+_AVERAGED: Final = ("teacher", "target_encoder", "model_ema", "state_dict_ema", "ema")
 """Of the networks of one file those that its authors evaluate: averages over the training."""
 
 _MAX_DEPTH: Final = 3

@@ -35,7 +35,7 @@ def check_monitors_at_start(trainer: L.Trainer, data: ClipDataModule | None) -> 
 
 
 def check_monitors_at_end(trainer: L.Trainer) -> None:
-    """Refuse to watch a metric that a whole epoch has not logged.
+    """Refuse to watch a metric that a whole epoch has not logged, nor the validation where there is one.
 
     Raises:
         ValueError: If a callback watches one.
@@ -43,8 +43,9 @@ def check_monitors_at_end(trainer: L.Trainer) -> None:
     logged = [*trainer.callback_metrics, "epoch", "step"]
     if not any(name.startswith("train/") for name in logged):
         return  # the epoch was resumed behind its last step
+    is_open = sum(trainer.num_val_batches) > 0 and not any(name.startswith("val/") for name in logged)
     for name, monitor in _monitors(trainer):
-        if monitor not in logged and not monitor.startswith("val/"):  # validation may come in a later epoch
+        if monitor not in logged and not (is_open and not monitor.startswith("train/")):  # it may come in a later epoch
             near = get_close_matches(monitor, logged, 1)
             meant = f"; did you mean {near[0]}?" if near else ""
             rule = f"must be a metric that is logged, one of {', '.join(sorted(logged))}"

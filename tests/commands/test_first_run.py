@@ -95,6 +95,7 @@ def test_the_score_of_a_test_is_in_the_folder_of_the_run_that_it_is_of(story: St
     (row,) = [line for line in story.said[command].splitlines() if "test/accuracy" in line]
     shown = float(row.replace("│", " ").split()[-1])
     assert entry["metrics"]["test/accuracy"] == pytest.approx(shown, abs=1e-6)
+    assert "source.label_column label" in entry["settings"] or command == "test"
     assert entry["checkpoint"] == "last.ckpt" and "manifest.csv" in entry["data"]
     assert entry["module"] == {"probe": "LinearProbe", "test": "FineTuneModule"}[command]
 
