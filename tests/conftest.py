@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything of ours: what is imported while the type checker's hook loads a module of ours is compiled anew.
@@ -15,11 +17,29 @@ import timm  # noqa: F401
 import torchaudio  # noqa: F401
 import torchvision.transforms.v2  # noqa: F401
 from command_config import CONFIG, Run
+from jaxtyping import config
 from media import SHARED
 
 from diffmavil import cli
 from diffmavil.commands import configs
 from diffmavil.commands.synth import synth
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def unchecked_shapes() -> Iterator[None]:
+    """Without the checks of shapes in every function, which take a third of a training's time.
+
+    For files whose subject is what a whole training does around the model; those of the model's parts keep them.
+    """
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

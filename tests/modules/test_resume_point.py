@@ -17,7 +17,9 @@ from diffmavil.modules import PretrainModule
 from diffmavil.schedules import Schedule
 from diffmavil.types import Batch
 
-pytestmark = [  # remarks of Lightning's on a folder that is used again, as it must be here
+pytestmark = [
+    pytest.mark.usefixtures("unchecked_shapes"),
+    # remarks of Lightning's on a folder that is used again, as it must be here
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
     pytest.mark.filterwarnings("ignore:.*fit.ckpt_path=None.. was called without a model"),
     pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available"),
