@@ -134,7 +134,16 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(runner: Runner) -> None:
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_the_same_on_two_ranks(runner: Runner) -> None:
-    flags = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.num_workers", "1")
+    flags = (
+        "--trainer.devices",
+        "2",
+        "--trainer.strategy",
+        "ddp",
+        "--data.num_workers",
+        "1",
+        "--trainer.max_epochs",
+        "3",
+    )
     whole = runner.run("whole", [], *flags, ranks=2)
     in_the_middle = sum(step["epoch"] == 0 for step in steps(whole)) + 3
     killed = runner.run("killed", [f"step:{in_the_middle}", "write:2"], *flags, ranks=2)
