@@ -23,6 +23,8 @@ from diffmavil.ops.patches import patchify
 from diffmavil.schedules import Schedule
 from diffmavil.types import Batch, Reconstruction
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 def _curriculum(per: str = "epoch") -> MaskRatioCurriculum:
     return MaskRatioCurriculum(audio=Schedule(start=0.9, end=0.5), video=Schedule(start=0.8, end=0.6), per=per)

@@ -16,6 +16,8 @@ from diffmavil.data import ClipDataModule
 from diffmavil.modules import PretrainModule
 from diffmavil.schedules import Schedule
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 def test_finds_every_largest_number_in_few_tries() -> None:
     for most in (0, 1, 2, 7, 8, 100):

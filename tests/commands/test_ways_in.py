@@ -18,6 +18,8 @@ from diffmavil import cli
 from diffmavil.commands.train import ConfigError, train
 from diffmavil.models.checkpoints import CheckpointError
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 CONFIG = """
 seed_everything: 0
 trainer:

@@ -33,6 +33,8 @@ from diffmavil.modules import PretrainModule
 from diffmavil.schedules import Schedule, warmup_cosine
 from diffmavil.types import Batch
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 class MyFinder(LearningRateFinder):
     pass
