@@ -20,6 +20,8 @@ from diffmavil.data.shards import ShardSource, Stored
 from diffmavil.modules import PretrainModule
 from diffmavil.types import RawBatch
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 LINE = "of 16 training windows 6 are silent and 8 show a still picture"
 """In two epochs."""
 

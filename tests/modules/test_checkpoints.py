@@ -17,6 +17,8 @@ from diffmavil.models.checkpoints import CheckpointError
 from diffmavil.modules import FineTuneModule, PretrainModule
 from diffmavil.schedules import Schedule
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 class _Groups(L.Callback):
     """The optimiser's settings at the first step."""
