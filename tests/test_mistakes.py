@@ -19,6 +19,8 @@ from small import learner
 from diffmavil import cli
 from diffmavil.models.checkpoints import mark_checkpoint
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 FINE = """
 trainer: {accelerator: cpu, max_epochs: 1, logger: false, enable_progress_bar: false, enable_model_summary: false}
 model:

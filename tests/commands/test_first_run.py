@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from diffmavil import cli
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 SMALL = "--data.clip_s 0.48 --data.num_mel_bins 32 --data.num_frames 4 --data.fps 10 --data.image_size 32".split()
 NANO = '{"class_path": "diffmavil.models.diffmavil", "init_args": {"size": "nano"}}'
 

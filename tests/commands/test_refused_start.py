@@ -13,6 +13,8 @@ from small import trainer
 
 from diffmavil.commands.refused_start import removed_if_refused
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 LOGGED = CONFIG.replace("logger: false", "log_every_n_steps: 1\n  limit_train_batches: 2").replace(
     "num_workers: 0",
     "num_workers: 0\n  batch_size: 5\n  clip_s: 0.64\n  num_frames: 2\n  fps: 5\n  image_size: 32\n  num_mel_bins: 32",
