@@ -13,6 +13,8 @@ from diffmavil import cli
 from diffmavil.commands.folds import CrossValidation
 from diffmavil.commands.train import train
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 CONFIG = """
 trainer:
   accelerator: cpu

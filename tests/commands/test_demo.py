@@ -15,6 +15,8 @@ from diffmavil.cli import main
 from diffmavil.commands.configs import find_config
 from diffmavil.commands.demo_steps import log_mel_baseline
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning")  # one epoch of so few clips

@@ -27,6 +27,8 @@ from diffmavil.data import ClipDataModule, ManifestSource
 from diffmavil.models import diffmavil_efficient, mavil
 from diffmavil.modules import PretrainModule
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 SECTIONS = ["What was run", "Results", "Losses and scores", "Curves", "Reconstructions", "Where things are"]
 HOSTILE_FILE = "<b>&amp;\"'.mp4"
 HOSTILE_LABEL = '<script>alert("1")</script>'

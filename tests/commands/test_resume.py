@@ -10,6 +10,8 @@ from small import AUDIO_SIZE, VIDEO_SIZE
 
 from diffmavil import cli
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 @pytest.fixture
 def command(made_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:

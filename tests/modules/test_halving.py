@@ -107,6 +107,7 @@ def _fit(module: TrainedModule, made_clips: Path, folder: Path, *callbacks: L.Ca
     return run
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 @pytest.mark.parametrize("in_backward", [False, True])
 @pytest.mark.parametrize("name", MODULES)
@@ -130,6 +131,7 @@ def test_a_run_goes_on_in_halves(name: str, in_backward: bool, made_clips: Path,
     assert run.global_step == 18 and set(again.passes) == {2, 3}, "a resumed run goes on in halves without a warning"
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("in_backward", [False, True])
 def test_the_step_that_ran_out_is_computed_anew(in_backward: bool, made_clips: Path, tmp_path: Path) -> None:
     module, from_the_start = MODULES["pretraining"](), MODULES["pretraining"](halved=True)

@@ -28,7 +28,10 @@ from diffmavil.modules.checkpoint_checks import check_checkpoint
 from diffmavil.modules.checkpoint_paths import keep_own_paths
 from diffmavil.modules.resumable import LOOPS
 
-pytestmark = [pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")]
+pytestmark = [
+    pytest.mark.usefixtures("unchecked_shapes"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory"),
+]
 
 
 def _copied(value: Any) -> Any:
