@@ -49,4 +49,4 @@ def _is_entry(entry: Any) -> bool:
 def name_of(entry: dict[str, Any]) -> str:
     """What an entry is about, in a few words: ``test of LinearProbe, audio``."""
     parts = [f"{entry['command']} of {entry['module']}" if "module" in entry else str(entry["command"])]
-    return ", ".join(parts + [str(entry[name]) for name in ("modalities", "data") if entry.get(name)])
+    return ", ".join(parts + [str(entry[name]) for name in ("modalities", "data", "of") if entry.get(name)])

@@ -20,7 +20,7 @@ from diffmavil.run_folder import CONFIG, run_of
 
 
 def own_callbacks(
-    command: str, config: Namespace, given: Sequence[Callback], checkpoint: Path | None
+    command: str, config: Namespace, given: Sequence[Callback], checkpoint: Path | None, step: int | None = None
 ) -> Iterator[Callback]:
     """Progress, a summary, how often to log, figures in a file; each unless the config says otherwise.
 
@@ -29,6 +29,7 @@ def own_callbacks(
         config: Its config.
         given: The callbacks of the config.
         checkpoint: The checkpoint that the command works with, if any.
+        step: The step that it stands at, where that is known.
     """
     trainer = config.trainer
     if trainer.barebones:
@@ -46,7 +47,10 @@ def own_callbacks(
         measured = checkpoint or (None if of_model is None else Path(of_model))
         run = None if command == "fit" or measured is None else run_of(measured)
         is_run = run is not None and (run / CONFIG).is_file()
-        yield MetricsWriter(about=_about(command, config, measured), run=run if is_run else None)
+        about = _about(command, config, measured)
+        if command != "fit" and step is not None:
+            about["of"] = f"step {step}"
+        yield MetricsWriter(about=about, run=run if is_run else None)
 
 
 def _about(command: str, config: Namespace, checkpoint: Path | None) -> dict[str, str]:

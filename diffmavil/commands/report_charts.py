@@ -73,7 +73,7 @@ def about_curves(curves: dict[str, Curve], compute: dict[str, Any] | None) -> Ma
     """
     parts = []
     for title, charts, note in (
-        ("Losses", loss_charts(curves), _NOTE),
+        ("Losses", loss_charts(curves), _NOTE if any("reconstruction" in name for name in curves) else ""),
         ("Schedules", schedule_charts(curves), ""),
         ("Cost", [] if compute is None else cost_charts(compute), ""),
     ):

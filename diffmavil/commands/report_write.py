@@ -41,6 +41,9 @@ def report_one(run: Path, *, out: Path | None = None, clips: int = 4) -> Path:
         ValueError: If the run is no training, or its checkpoint does not fit its config.
     """
     run = find_run(run)
+    read_metrics(run / METRICS)  # what is damaged is said before anything long is done
+    if (run / COMPUTE).is_file():
+        read_compute(run / COMPUTE)
     module, data = _rebuild(run)
     out = out or run / "report.html"
     command = f"diffmavil fit --config {shlex.quote(str(run / CONFIG))}"
@@ -108,7 +111,8 @@ def _rebuild(run: Path) -> tuple[Reported, ClipDataModule]:
     content = read_checkpoint(checkpoint)
     origin = origin_of(content, name)
     args = config["model"].setdefault("init_args", {})
-    for given in ("audio_weights", "video_weights", "checkpoint"):  # what they brought is in the run's own checkpoint
+    began_with = args.pop("checkpoint", None)  # which may be gone; what it brought is in the run's own checkpoint
+    for given in ("audio_weights", "video_weights"):
         args.pop(given, None)
     if "model" not in args and args.get("backbone") is None and origin.builder is not None:
         args["backbone"] = origin.builder
@@ -121,6 +125,8 @@ def _rebuild(run: Path) -> tuple[Reported, ClipDataModule]:
     if not isinstance(module, (PretrainModule, FineTuneModule)):
         kinds = "a PretrainModule or a FineTuneModule"
         raise ValueError(f"run must be one of {kinds}, got one of {type(module).__name__}")
+    if isinstance(module, FineTuneModule) and began_with is not None:
+        module.checkpoint = Path(began_with)  # to be named on the page
     weights = weights_of(content, module=module.kind(), name=name)
     check_weights(weights, module, name)
     module.on_load_checkpoint(content)

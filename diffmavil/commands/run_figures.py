@@ -61,7 +61,7 @@ def figures_of(folder: Path) -> RunFigures:
         for name, value in entry["metrics"].items():
             key = f"{name}{_of(entry)}"
             # several of one name are told apart by what they differ in
-            metrics[f"{name}{_of(entry, 'checkpoint', 'settings')}" if key in metrics else key] = value
+            metrics[f"{name}{_of(entry, 'of', 'checkpoint', 'settings')}" if key in metrics else key] = value
     world_size = int(compute["world_size"])
     return RunFigures(
         folder=run,

@@ -8,7 +8,7 @@ import shlex
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jsonargparse import Namespace
 from jsonargparse._deprecated import JsonargparseDeprecationWarning  # has no public name
@@ -156,7 +156,8 @@ class DiffmavilCLI(LightningCLI):
                 kwargs["logger"] = [logger, *others[1:]] if isinstance(others, list) else logger
         given = self.config_init[self.subcommand]["trainer"]["callbacks"] or []
         given = given if isinstance(given, list) else [given]
-        own = own_callbacks(str(self.subcommand), self.config[self.subcommand], given, self.taken.checkpoint)
+        step = (self.taken.content or {}).get("global_step")
+        own = own_callbacks(str(self.subcommand), self.config[self.subcommand], given, self.taken.checkpoint, step)
         kwargs["callbacks"] = [*given, *own]
         try:
             trainer = super().instantiate_trainer(**kwargs)
@@ -186,6 +187,8 @@ class DiffmavilCLI(LightningCLI):
         """Say where everything lies."""
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)  # a broadcast: all ranks must ask
         if self.trainer.is_global_zero and (folder / CONFIG).is_file():
+            if self.resumed_step == self.trainer.global_step:
+                rank_zero_info("nothing was left to train; --trainer.max_epochs or --trainer.max_steps goes further")
             there = [name for name in (f"{CHECKPOINTS}/last.ckpt", METRICS, COMPUTE) if (folder / name).exists()]
             rank_zero_info(f"the run is in {folder}: {', '.join([CONFIG, *there])}")
             rank_zero_info(f"a page about it: diffmavil report {shlex.quote(str(folder))}")
@@ -234,6 +237,7 @@ class DiffmavilCLI(LightningCLI):
                 )
             else:
                 check_weights(weights_of(content, module=type(self.model).__name__, name=name), self.model, name)
+        self.resumed_step = (self.taken.content or {}).get("global_step")
         self.taken.content = None  # it maps the file, which a training is going to replace
         self._say_weights(kwargs["ckpt_path"])
         return kwargs | {"weights_only": True}
@@ -247,9 +251,14 @@ class DiffmavilCLI(LightningCLI):
         elif of_model is not None:
             rank_zero_info(f"weights: encoders of checkpoint {of_model}")
         elif self.subcommand == "fit":
-            rank_zero_info("weights: untrained, as the config begins")
+            given = self.config["fit"].model.get("init_args", {})
+            vits = [f"{part} encoder of {vit}" for part in ("audio", "video") if (vit := given.get(f"{part}_weights"))]
+            rank_zero_info(f"weights: {', '.join([*vits, 'all else'])} untrained" if vits else _UNTRAINED)
         else:
             rank_zero_info("weights: untrained, as no checkpoint is named (--run, --ckpt_path or --model.checkpoint)")
+
+
+_UNTRAINED: Final = "weights: untrained, as the config begins"
 
 
 def train(

@@ -217,7 +217,8 @@ class ClipDataModule(L.LightningDataModule):
         indices = np.concatenate([self.split_indices[split] for split in splits])
         if not len(indices):
             names = " or ".join(splits)
-            raise ValueError(f"{stage} needs clips of split {names}, got {len(self.clips)} clips but none of it")
+            command = "test" if stage == "test" else str(getattr(stage, "value", stage))
+            raise ValueError(f"{command} needs clips of split {names}, got {len(self.clips)} clips but none of it")
         self._require_readable(indices)
 
     def _require_no_thinning_across_folds(self) -> None:

@@ -14,7 +14,10 @@ from typing import Any, Final
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 
+from diffmavil import keys
 from diffmavil.checks import check_number
+
+_VALIDATED: Final = tuple(f"val/{name}" for name in (keys.LOSS, keys.ACCURACY, keys.MAP))
 
 _INTERVAL_S: Final = 30.0
 """Seconds from one line to the next."""
@@ -84,8 +87,16 @@ class ProgressLines(ProgressBar):
         """Say where it is, where it is time for that or the epoch ends."""
         self._batches += 1
         total = self.total_train_batches
-        if self._is_time() or batch_idx + 1 == total:
+        if self._is_time() and batch_idx + 1 < total:
             self._say(epoch_name(trainer), batch_idx + 1, total, self.get_metrics(trainer, pl_module))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say how it ended, with what was validated."""
+        metrics = self.get_metrics(trainer, pl_module)
+        metrics |= {
+            name: trainer.callback_metrics[name].item() for name in _VALIDATED & trainer.callback_metrics.keys()
+        }
+        self._say(epoch_name(trainer), trainer.num_training_batches, trainer.num_training_batches, metrics)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -122,7 +133,7 @@ class ProgressLines(ProgressBar):
     def _say(
         self,
         what: str,
-        done: int,
+        done: int | float,
         total: int | float,
         metrics: dict[str, Any] | None = None,
         *,

@@ -86,6 +86,8 @@ def load_vit(encoder: Encoder, weights: str) -> Fit:
             raise CheckpointError(
                 f"{name} does not fit the config: {key} is {tuple(value.shape)}, not {tuple(own[target].shape)}"
             )
+        if not value.isfinite().all():
+            raise CheckpointError(f"{name}: {key} holds a value that is not finite")
         new[target] = value
     if not any(key.startswith("transformer.blocks.") for key in new):
         raise CheckpointError(f"{name} holds no ViT: none of its weights has a place in an encoder")

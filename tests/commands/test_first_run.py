@@ -105,7 +105,7 @@ def test_the_score_of_a_test_is_in_the_folder_of_the_run_that_it_is_of(story: St
 def test_a_log_file_tells_how_far_a_run_is(story: Story) -> None:
     lines = [line for line in story.said["fit"].splitlines() if line.startswith("epoch")]
     assert [line.split(",")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
-    assert all("train/loss" in line and "v_num" not in line for line in lines)
+    assert all("train/loss" in line and "val/loss" in line and "v_num" not in line for line in lines)
     assert "\r" not in story.said["fit"] and "FLOPs: 0" not in story.said["fit"]
 
 
@@ -117,7 +117,8 @@ def test_nothing_is_said_of_workers_or_logging_intervals(story: Story) -> None:
 def test_a_page_of_a_fine_tuning(story: Story, tmp_path: Path) -> None:
     story.do("report", "report", str(story.tuned), "--out", str(tmp_path / "page.html"))
     text = (tmp_path / "page.html").read_text()
-    for said in ("Report of a fine-tuning", "Accuracy", "test of FineTuneModule", "10 classes", "diffmavil, size nano"):
+    began = f"began with checkpoint {story.run(story.pretrained)}/checkpoints/last.ckpt"
+    for said in ("Report of a fine-tuning", "Accuracy", "test of FineTuneModule", "10 classes", "size nano", began):
         assert said in text
     assert "Reconstructions" not in text and "{" not in text.partition("</style>")[2]
 

@@ -176,3 +176,11 @@ def test_another_tubelet_and_a_spectrogram_are_refused(tmp_path: Path) -> None:
     audio = Encoder(in_channels=1, patch_size=(16, 16), embed_dim=WIDTH, depth=2, num_heads=HEADS)
     with pytest.raises(CheckpointError, match=r"its patches are \(2, 16, 16\), not \(16, 16\)"):
         load_vit(audio, str(tmp_path / "videomae.pth"))
+
+
+def test_a_weight_that_is_no_number_is_refused(vit: nn.Module, tmp_path: Path) -> None:
+    state = {key: value.clone() for key, value in vit.state_dict().items()}
+    state["blocks.1.mlp.fc1.weight"][0, 0] = torch.nan
+    torch.save(state, tmp_path / "vit.pth")
+    with pytest.raises(CheckpointError, match="vit.pth: blocks.1.mlp.fc1.weight holds a value that is not finite"):
+        load_vit(video_encoder(), str(tmp_path / "vit.pth"))
