@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, pairwise
 from math import inf
 from time import monotonic
 from typing import Any, Final, Literal
@@ -19,13 +20,16 @@ from diffmavil.data.lengths import Ends, is_counted, is_renumbered, packet_lengt
 from diffmavil.data.media import MediaInfo
 from diffmavil.data.opening import MAX_SIDE_PX, first_streams, open_file, read_head
 from diffmavil.data.upright import pixel_aspect
-from diffmavil.data.wholeness import WALKS, is_whole_ogg, largest_flac_frame
+from diffmavil.data.wholeness import WALKS, largest_flac_frame
 
 MAX_DURATION_S: Final = 1e6
 """No file lasts longer: one that says so is broken."""
 
 _STATE_TOO_MUCH: Final = frozenset({"asf", "avi", "ogg"})
 """Formats that may state more than they have: their structure shows whether they are cut off."""
+
+_ROUNDING_S: Final = 1e-3
+"""By how much stated ends may differ from those that are read."""
 
 _PER_S: Final = 1_000_000
 """Unit of the container's times."""
@@ -58,12 +62,14 @@ class Container:
     _format: str
     _zero_s: float
     _at_start: bool
+    _stated_size: tuple[int, int]
     _size: tuple[int, int] | None
+    _is_intact: bool | None
 
     def __init__(self, path: str, timeout_s: float) -> None:
         self._path = path
         self._timeout_s, self._deadline = timeout_s, monotonic() + timeout_s
-        self._size = None
+        self._size = self._is_intact = None
         self._head = read_head(path)
         self._open()
         try:
@@ -73,9 +79,11 @@ class Container:
                 raise MediaError(path, CANNOT_DECODE, "its header is lost")
             with self.errors():
                 self._check_size()
+                self._format = self._name()
                 if self.video is not None:
                     stated = float(self.video.sample_aspect_ratio or 0)
-                    self.pixel_aspect = pixel_aspect(stated, self.video.width, self.video.height)
+                    self._stated_size = self.video.width, self.video.height
+                    self.pixel_aspect = pixel_aspect(stated, *self._stated_size)
                 self.info = self._read_info()
         except BaseException:
             self.close()
@@ -106,12 +114,14 @@ class Container:
         stream = getattr(self, kind)  # another object if the file was opened again
         last_s, shift_s, last, key_pts = 0.0, 0.0, None, None
         largest, pts = largest_flac_frame(stream) if self._format == "flac" else inf, -inf
-        for packet in self._container.demux(stream):
+        for packet, following in pairwise(chain(self._container.demux(stream), [None])):
             if packet.pts is not None:
                 if packet.pts < pts:
                     largest = inf  # another file was joined to this one
                 pts = packet.pts
-            if packet.size > largest and (is_whole or last is not None):
+            # the last one has all that lies behind it, such as tags
+            is_last = not (following and following.size) and self._ends_as_stated(packet)
+            if packet.size > largest and not is_last and (is_whole or last is not None):
                 raise MediaError(self._path, CANNOT_DECODE, "a frame of audio is lost")
             if key_pts is None and packet.is_keyframe:
                 key_pts = packet.pts
@@ -124,8 +134,7 @@ class Container:
                     raise
                 continue
             for frame in frames:
-                if monotonic() > self._deadline:
-                    raise self._timed_out()
+                self._check_time()
                 due_s = None if last is None else last_s + length_s(stream, last)
                 last_s = (due_s or 0.0) if frame.time is None else frame.time - self._zero_s + shift_s
                 if due_s is None and is_whole and is_renumbered(self._format):
@@ -135,13 +144,18 @@ class Container:
                 last = frame
                 yield last_s, frame
 
+    def _ends_as_stated(self, packet: Any) -> bool:
+        """Whether a packet lasts until the end that the file states."""
+        end_s = (packet.pts + packet.duration) * packet.time_base if packet.pts is not None else 0
+        return float(end_s) >= (self._container.duration or 0) / _PER_S - _ROUNDING_S
+
     def frame_size(self, frame: Any) -> tuple[int, int]:
         """Width and height of the file's first frame, to which those of another size are brought.
 
         Args:
             frame: A decoded frame: most are of the size that the file states, and the first one need not be decoded.
         """
-        if self._size is None and (frame.width, frame.height) != (self.video.width, self.video.height):
+        if self._size is None and (frame.width, frame.height) != self._stated_size:
             file = Container(self._path, max(1e-3, self._deadline - monotonic()))
             try:
                 _, first = next(file.decode("video", -inf))
@@ -179,10 +193,23 @@ class Container:
         self._at_start = True
         self._zero_s = (self._container.start_time or 0) / _PER_S
         self.audio, self.video = first_streams(self._container)
-        self._format = self._container.format.name
-        if self._format == "ogg" and self.video is None and self.audio is not None:
-            is_flac = self.audio.codec_context.name == "flac"
-            self._format = "oggflac" if is_flac and is_whole_ogg(self._path) else "ogg"
+
+    def _name(self) -> str:
+        """FFmpeg's name of the format; ``oggflac`` for FLAC in Ogg that is whole."""
+        name = str(self._container.format.name)
+        is_flac = self.video is None and self.audio is not None and self.audio.codec_context.name == "flac"
+        return "oggflac" if name == "ogg" and is_flac and self._walk() else name
+
+    def _walk(self) -> bool:
+        """Whether the file's structure shows that nothing is missing; the file is walked through once."""
+        if self._is_intact is None:
+            walk = WALKS.get(self._container.format.name)
+            self._is_intact = walk is not None and walk(self._path, self._check_time)
+        return self._is_intact
+
+    def _check_time(self) -> None:
+        if monotonic() > self._deadline:
+            raise self._timed_out()
 
     def _reopen(self) -> None:
         self._container.close()
@@ -220,7 +247,7 @@ class Container:
 
     def _is_whole(self) -> bool:
         """Whether the file's structure shows that nothing is missing, where what it states may be too much."""
-        return self._format in _STATE_TOO_MUCH and WALKS[self._format](self._path)
+        return self._format in _STATE_TOO_MUCH and self._walk()
 
     def is_pause(self) -> bool:
         """Whether a hole in the audio that was decoded last is a pause, as nothing of the file is missing.
@@ -230,7 +257,7 @@ class Container:
         """
         if states_tracks(self._format):
             return True
-        return self._format in WALKS and self._format != "asf" and WALKS[self._format](self._path)
+        return self._format in WALKS and self._format != "asf" and self._walk()
 
     def _packet_ends(self, from_s: float) -> Ends:
         """End of each stream that has packets from a time on, without decoding them; ``-inf``: of the whole file."""
@@ -243,8 +270,7 @@ class Container:
                 self._reopen()
         ends_s: Ends = {}
         for packet in self._container.demux([s for s in (self.audio, self.video) if s is not None]):
-            if monotonic() > self._deadline:
-                raise self._timed_out()
+            self._check_time()
             index = packet.stream_index
             if packet.pts is not None:
                 time_s = float(packet.pts * packet.time_base) - self._zero_s

@@ -33,7 +33,8 @@ class Mono:
         self._first, self._count = first, count
         self._from_s = (first - _MARGIN) / sample_rate_hz
         self._rate = self._end = 0
-        self._runs: list[_Run] = []
+        self._run: _Run | None = None
+        self._done: list[tuple[int, npt.NDArray[np.float32]]] = []
         self.until_s = (first + count + _MARGIN) / sample_rate_hz
         self.end_s: float | None = None
 
@@ -49,20 +50,29 @@ class Mono:
         self._end = at + frame.samples if heard_s is None else max(self._end, at + frame.samples)
         self.end_s = self._end / self._rate
         if self.end_s > self._from_s:
-            if not (goes_on and self._runs and self._runs[-1].takes(frame)):
-                self._runs.append(_Run(at, frame, self._wanted_rate, heard_s))
-            self._runs[-1].push(frame)
+            if self._run is None or not (goes_on and self._run.takes(frame)):
+                self._finish()
+                self._run = _Run(at, frame, self._wanted_rate, heard_s)
+            self._run.push(frame)
 
     def window(self) -> npt.NDArray[np.float32]:
         """The window, between -1 and 1, or less where the audio ends in it; zeros where there was none."""
+        self._finish()
         end = 0 if self._rate == 0 else ceil(self._end * self._wanted_rate / self._rate)
         window = np.zeros(max(0, min(self._count, end - self._first)), np.float32)
-        for run in self._runs:
-            at, samples = run.finish()
-            samples = samples[max(0, self._first - at) :]
-            place = window[max(0, at - self._first) :][: len(samples)]
+        for at, samples in self._done:
+            place = window[at:][: len(samples)]
             place += samples[: len(place)]
         return window
+
+    def _finish(self) -> None:
+        """Keep what the last run has in the window, and not its filters: a file may have a run for each frame."""
+        if self._run is not None:
+            at, samples = self._run.finish()
+            samples = samples[max(0, self._first - at) :]
+            at = max(0, at - self._first)
+            self._done.append((at, samples[: max(0, self._count - at)]))
+            self._run = None
 
 
 class _Run:
