@@ -5,6 +5,7 @@ All that is done with a file must be done before its deadline.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, pairwise
@@ -18,6 +19,7 @@ from av.error import ExitError
 from diffmavil.data.errors import CANNOT_DECODE, NOT_MEDIA, TIMED_OUT, TOO_LARGE, MediaError
 from diffmavil.data.lengths import Ends, is_counted, is_renumbered, packet_length_s, read_lengths, states_tracks
 from diffmavil.data.media import MediaInfo
+from diffmavil.data.numbering import is_in_row_flac, is_in_row_ogg_flac, is_in_row_wavpack
 from diffmavil.data.opening import MAX_SIDE_PX, first_streams, open_file, read_head
 from diffmavil.data.upright import pixel_aspect
 from diffmavil.data.wholeness import WALKS, largest_flac_frame
@@ -27,6 +29,9 @@ MAX_DURATION_S: Final = 1e6
 
 _STATE_TOO_MUCH: Final = frozenset({"asf", "avi", "ogg"})
 """Formats that may state more than they have: their structure shows whether they are cut off."""
+
+_PAGE_S: Final = 5.0
+"""How much earlier Ogg FLAC is read: few of its pages are longer."""
 
 _ROUNDING_S: Final = 1e-3
 """By how much stated ends may differ from those that are read."""
@@ -65,6 +70,7 @@ class Container:
     _stated_size: tuple[int, int]
     _size: tuple[int, int] | None
     _is_intact: bool | None
+    _is_in_row: bool
 
     def __init__(self, path: str, timeout_s: float) -> None:
         self._path = path
@@ -79,6 +85,7 @@ class Container:
                 raise MediaError(path, CANNOT_DECODE, "its header is lost")
             with self.errors():
                 self._check_size()
+                self._is_in_row = self._are_in_row()
                 self._format = self._name()
                 if self.video is not None:
                     stated = float(self.video.sample_aspect_ratio or 0)
@@ -106,15 +113,23 @@ class Container:
     def decode(self, kind: Literal["audio", "video"], start_s: float) -> Iterator[tuple[float, Any]]:
         """Yield times and decoded frames of a stream from somewhere before ``start_s`` on.
 
+        Nothing comes where seeking turns out to have gone too far in Ogg FLAC.
+
         Raises:
             MediaError: At the deadline.
             av.FFmpegError: Where the stream is damaged.
         """
-        is_whole = not self._seek(getattr(self, kind), start_s) and kind == "audio"
+        is_paged = kind == "audio" and self._format == "ogg" and self._is_flac()
+        is_whole = not self._seek(getattr(self, kind), start_s - _PAGE_S * is_paged) and kind == "audio"
+        is_paged = is_paged and not is_whole
         stream = getattr(self, kind)  # another object if the file was opened again
-        last_s, shift_s, last, key_pts = 0.0, 0.0, None, None
+        last_s, shift_s, last, key_pts, page = 0.0, 0.0, None, None, None
         largest, pts = largest_flac_frame(stream) if self._format == "flac" else inf, -inf
         for packet, following in pairwise(chain(self._container.demux(stream), [None])):
+            if page is None:
+                page = packet.pos
+            if is_paged and packet.pos == page:
+                continue  # FFmpeg gives the first frame of the page that it goes to the time of its last
             if packet.pts is not None:
                 if packet.pts < pts:
                     largest = inf  # another file was joined to this one
@@ -137,10 +152,12 @@ class Container:
                 self._check_time()
                 due_s = None if last is None else last_s + length_s(stream, last)
                 last_s = (due_s or 0.0) if frame.time is None else frame.time - self._zero_s + shift_s
-                if due_s is None and is_whole and is_renumbered(self._format):
+                if due_s is None and is_whole and self._is_renumbered():
                     due_s = 0.0
                 if due_s is not None and is_counted(self._format, last_s < due_s):
                     shift_s, last_s = shift_s + due_s - last_s, due_s
+                if is_paged and last is None and last_s > start_s:
+                    return
                 last = frame
                 yield last_s, frame
 
@@ -171,7 +188,7 @@ class Container:
         # pages of Ogg FLAC keep their numbers where a file is cut or joined
         if (
             start_s == -inf
-            or is_renumbered(self._format)
+            or self._is_renumbered()
             or (start_s <= 0.0 and not self._at_start and stream.type == "audio")
         ):
             self._reopen()
@@ -195,10 +212,34 @@ class Container:
         self.audio, self.video = first_streams(self._container)
 
     def _name(self) -> str:
-        """FFmpeg's name of the format; ``oggflac`` for FLAC in Ogg that is whole."""
+        """FFmpeg's name of the format; ``oggflac`` for FLAC in Ogg that is whole, but not in a row."""
         name = str(self._container.format.name)
-        is_flac = self.video is None and self.audio is not None and self.audio.codec_context.name == "flac"
-        return "oggflac" if name == "ogg" and is_flac and self._walk() else name
+        is_counted = name == "ogg" and self._is_flac() and not self._is_in_row and self._walk()
+        return "oggflac" if is_counted else name
+
+    def _is_flac(self) -> bool:
+        return self.video is None and self.audio is not None and self.audio.codec_context.name == "flac"
+
+    def _are_in_row(self) -> bool:
+        """Whether frames that have numbers begin with 0 and go on to the stated end."""
+        name = self._container.format.name
+        if name == "wv":
+            return is_in_row_wavpack(self._path, self._check_time)
+        if name == "ogg" and self._is_flac():
+            return is_in_row_ogg_flac(self._path, self._check_time)
+        if name == "flac" and self._is_flac():
+            try:
+                size = os.path.getsize(self._path)
+                return is_in_row_flac(self._container, self.audio, size, self._check_time)
+            except av.FFmpegError:
+                return False
+            finally:
+                self._reopen()
+        return False
+
+    def _is_renumbered(self) -> bool:
+        """Whether the file can only be read from its start."""
+        return is_renumbered(self._format) and not self._is_in_row
 
     def _walk(self) -> bool:
         """Whether the file's structure shows that nothing is missing; the file is walked through once."""
@@ -221,7 +262,7 @@ class Container:
 
     def _read_info(self) -> MediaInfo:
         streams = {"audio": self.audio, "video": self.video}
-        info = read_lengths(self._container, self._format, streams, self._packet_ends, self._is_whole)
+        info = read_lengths(self._container, self._format, streams, self._packet_ends, self._is_whole, self._is_in_row)
         if not 0.0 <= info.duration_s <= MAX_DURATION_S:
             raise MediaError(self._path, CANNOT_DECODE, f"it claims to last {info.duration_s:.0f} s")
         return info
@@ -274,7 +315,7 @@ class Container:
             index = packet.stream_index
             if packet.pts is not None:
                 time_s = float(packet.pts * packet.time_base) - self._zero_s
-                due_s = ends_s.get(index, 0.0 if is_renumbered(self._format) else time_s)
+                due_s = ends_s.get(index, 0.0 if self._is_renumbered() else time_s)
                 if is_whole and is_counted(self._format, time_s < due_s):
                     time_s = due_s
                 ends_s[index] = max(due_s, time_s + packet_length_s(self._format, packet))

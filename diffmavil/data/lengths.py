@@ -18,7 +18,7 @@ _PER_S: Final = 1_000_000
 """Unit of the container's times."""
 
 _GUESSED: Final = frozenset("aac ac3 amr dts eac3 h264 hevc loas m4v mp3 mpegvideo wv oggflac flac".split())
-"""Formats that state no duration, or one that cannot be relied on: all packets are read for it."""
+"""Formats that state no duration, or one that cannot be relied on: all packets are read, if not in a row."""
 
 _COUNTED: Final = frozenset("aac ac3 amr dts eac3 flac loas mp3 tta wv oggflac".split())
 """Formats of audio without pauses: a frame begins where the one before it ends, whatever its time stamp."""
@@ -47,6 +47,7 @@ def read_lengths(
     streams: dict[str, Any],
     packet_ends: Callable[[float], Ends],
     is_whole: Callable[[], bool],
+    is_in_row: bool,
 ) -> MediaInfo:
     """What a file says about itself.
 
@@ -59,11 +60,13 @@ def read_lengths(
         streams: Its streams by kind, ``audio`` and ``video``.
         packet_ends: Reads the packets from a time on.
         is_whole: Whether the file's structure shows that nothing of it is missing.
+        is_in_row: Whether its frames have numbers that go on from 0 to the end that it states.
     """
     zero_s = (container.start_time or 0) / _PER_S
     tracks = {kind: _Track(stream, zero_s) for kind, stream in streams.items() if stream is not None}
     is_opus = name == "ogg" and [stream.codec_context.name for stream in streams.values() if stream] == ["opus"]
-    stated_s = None if name in _GUESSED or container.duration is None else container.duration / _PER_S
+    is_guessed = container.duration is None or (name in _GUESSED and not is_in_row)
+    stated_s = None if is_guessed else container.duration / _PER_S
     tracks_s = [track.stated_s for track in tracks.values() if track.stated_s < inf]
     differ = name == "avi" and max(tracks_s, default=0.0) > min(tracks_s, default=0.0) + _LATE_S
     ends_s: Ends = {}

@@ -16,7 +16,7 @@ from diffmavil.data.errors import CANNOT_DECODE, CANNOT_OPEN, EMPTY_FILE, MISSIN
 from diffmavil.data.missing import missing_hint
 
 MAX_SIDE_PX: Final = 8192
-"""Pictures with a longer side are not decoded, nor any with more pixels than its square."""
+"""Frames with a longer side are not decoded, nor any with more pixels than its square."""
 
 _FORMATS: Final = """
     aac ac3 aiff amr amrnb amrwb ape asf au avi caf dts dtshd dv eac3 flac flv h264 hevc ivf loas m4v matroska mov mp3
@@ -89,7 +89,7 @@ def first_streams(container: Any) -> tuple[Any, Any]:
     """The first stream of audio and the first one of video that can be decoded, or ``None``; cover art is none."""
     streams = container.streams
     audio = next((s for s in streams.audio if s.codec_context is not None), None)
-    video = next((s for s in streams.video if _is_film(s)), None)
+    video = next((s for s in streams.video if _is_video(s)), None)
     for stream in (audio, video):
         if stream is not None:
             stream.codec_context.thread_type = "NONE"  # more threads only get in the way of other workers
@@ -97,6 +97,6 @@ def first_streams(container: Any) -> tuple[Any, Any]:
     return audio, video
 
 
-def _is_film(stream: Any) -> bool:
+def _is_video(stream: Any) -> bool:
     cover = Disposition.attached_pic | Disposition.timed_thumbnails
     return stream.codec_context is not None and not stream.disposition & cover

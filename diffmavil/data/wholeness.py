@@ -21,7 +21,7 @@ from diffmavil.data.errors import MediaError
 Check = Callable[[], None]
 """Called at each step of a walk; raises ``MediaError`` when time is up."""
 
-_PAGE: Final = struct.Struct("<4sBBqIIIB")
+PAGE: Final = struct.Struct("<4sBBQIIIB")
 _REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -66,9 +66,9 @@ def is_whole_ogg(file: BinaryIO, size: int, check: Check) -> bool:
     Source: RFC 3533, section 6.
     """
     numbers: dict[int, int] = {}
-    while head := file.read(_PAGE.size):
+    while head := file.read(PAGE.size):
         check()
-        mark, _, _, _, serial, number, checksum, segments = _PAGE.unpack(head)
+        mark, _, _, _, serial, number, checksum, segments = PAGE.unpack(head)
         lacing = file.read(segments)
         body = file.read(sum(lacing))
         if mark != b"OggS" or len(body) < sum(lacing):

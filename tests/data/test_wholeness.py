@@ -15,6 +15,7 @@ import pytest
 from media import counter_frame, tone, write_media
 
 from diffmavil.data import wholeness
+from diffmavil.data.container import Container
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.errors import MediaError
 from diffmavil.data.wholeness import WALKS
@@ -180,3 +181,63 @@ def test_a_layout_that_changes_with_each_frame_keeps_no_filters(
         samples = media.audio(0.0, 6.0, 16000)
     assert len(samples) == pytest.approx(6 * 16000, abs=3000)
     assert len(most) > 80 and max(most) <= 2
+
+
+def long_file(path: Path, seconds: int = 90) -> Path:
+    """Noise, each second louder than the one before."""
+    levels = np.repeat(np.linspace(0.01, 0.2, seconds), 16000)
+    hiss = np.random.default_rng(0).normal(0, 1, seconds * 16000) * levels
+    kind = "wavpack" if path.suffix == ".wv" else "flac"
+    return write_media(path, sound=hiss[None].astype(np.float32), audio_codec=kind)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "wv", "oga"])
+def test_a_long_file_whose_frames_are_in_a_row_is_not_read_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = long_file(tmp_path / f"a.{suffix}")
+    with MediaFile(path) as media:
+        whole = media.audio(0.0, 100.0, 16000)
+        assert len(whole) == 90 * 16000 and media.info.duration_s == pytest.approx(90.0, abs=1e-3)
+        decoded = 0
+        decode = Container.decode
+
+        def counted(self: Container, kind: Any, start_s: float) -> Any:
+            nonlocal decoded
+            for time_s, frame in decode(self, kind, start_s):
+                decoded += frame.samples
+                yield time_s, frame
+
+        monkeypatch.setattr(Container, "decode", counted)
+        for start_s in (80.0, 31.234, 0.5, 88.5):
+            window = media.audio(start_s, 2.0, 16000)
+            first = round(start_s * 16000)
+            assert np.abs(window.astype(int) - whole[first : first + 32000]).max() <= 1
+        assert decoded < 30 * 16000
+
+
+@pytest.mark.parametrize("suffix", ["flac", "wv", "oga"])
+def test_joined_and_cut_long_files_are_as_long_as_their_frames(tmp_path: Path, suffix: str) -> None:
+    path = long_file(tmp_path / f"a.{suffix}")
+    with MediaFile(path) as media:
+        whole = media.audio(0.0, 100.0, 16000)
+    content = path.read_bytes()
+    if suffix == "flac":
+        with av.open(str(path)) as reader:
+            frames = content[next(packet.pos for packet in reader.demux()) :]
+        (tmp_path / f"twice.{suffix}").write_bytes(content + frames)
+        with MediaFile(tmp_path / f"twice.{suffix}") as media:
+            assert media.info.duration_s == pytest.approx(180.0, abs=1e-3)
+            np.testing.assert_array_equal(media.audio(0.0, 200.0, 16000), np.concatenate([whole, whole]))
+    late = tmp_path / f"late.{suffix}"
+    with av.open(str(path)) as reader, av.open(str(late), "w") as writer:
+        stream, first_s = writer.add_stream_from_template(reader.streams.audio[0]), 0.0
+        for packet in reader.demux():
+            if packet.size and packet.pts * packet.time_base >= 45:
+                first_s = first_s or float(packet.pts * packet.time_base)
+                packet.stream = stream
+                writer.mux(packet)
+    with MediaFile(late) as media:
+        assert media.info.duration_s == pytest.approx(90.0 - first_s, abs=1e-3)
+        window = media.audio(40.0, 20.0, 16000)
+        np.testing.assert_array_equal(window, whole[-len(window) :])
