@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -96,6 +97,30 @@ def write_clip(path: Path, *, seconds: float = 1.0, hz: float = 440.0, size: tup
     """A clip with a frame counter at 10 pictures a second and a tone."""
     frames = [counter_frame(k, *size) for k in range(round(seconds * 10))]
     return write_media(path, frames=frames, sound=tone(seconds, hz))
+
+
+CONTAINERS: dict[str, dict[str, Any]] = {
+    "webm": {"video_codec": "libvpx", "audio_codec": "libopus", "rate": 48000},
+    "mkv": {},
+    "mp4": {},
+    "ts": {},
+    "flv": {"rate": 44100},
+    "opus": {"audio_codec": "libopus", "rate": 48000, "frames": None},
+    "mpg": {"video_codec": "mpeg1video", "audio_codec": "mp2", "rate": 44100, "fps": 25},
+    "avi": {"video_codec": "mpeg4", "audio_codec": "mp3", "rate": 44100},
+    "asf": {"video_codec": "wmv2", "audio_codec": "mp3", "rate": 44100},
+}
+"""Endings, and what to give to :func:`write_media` for them."""
+
+
+def counted_clip(folder: Path, kind: str, seconds: float, *, repeat: int = 1) -> Path:
+    """A tone under a counter, which goes on every ``repeat`` frames of 25 a second; made once in a folder."""
+    path = folder / f"given.{kind}"
+    if not path.exists():
+        frames = [counter_frame(k // repeat) for k in range(round(25 * seconds))]
+        settings: dict[str, Any] = {"frames": frames, "fps": 25, **CONTAINERS[kind]}
+        write_media(path, sound=tone(seconds, 440.0, settings.get("rate", 16000)), **settings)
+    return path
 
 
 def probe(path: str | os.PathLike[str]) -> MediaInfo:

@@ -297,7 +297,7 @@ def reference(path: Path) -> tuple[Audio, Frames, str]:
     with av.open(str(path)) as container:
         channels = [stream.channels for stream in container.streams.audio]
         has_video = bool(container.streams.video)
-    heard, seen = np.zeros(0, np.float32), np.zeros(0, np.uint8)
+    audio_read, frames_read = np.zeros(0, np.float32), np.zeros(0, np.uint8)
     outputs: list[str | Path] = []
     with tempfile.TemporaryDirectory() as folder:
         audio, video = Path(folder, "audio"), Path(folder, "video")
@@ -314,10 +314,10 @@ def reference(path: Path) -> tuple[Audio, Frames, str]:
         except NotMadeError as error:
             errors = str(error)
         if audio.exists():
-            heard = np.fromfile(audio, np.float32)
+            audio_read = np.fromfile(audio, np.float32)
         if video.exists():
-            seen = np.fromfile(video, np.uint8)
-    return heard, seen.reshape(-1, 36, 44, 3), errors
+            frames_read = np.fromfile(video, np.uint8)
+    return audio_read, frames_read.reshape(-1, 36, 44, 3), errors
 
 
 def compare_audio(mine: Audio, reference: Audio) -> str:

@@ -184,7 +184,7 @@ def print_table(results: list[Result]) -> None:
 
 
 def _generator() -> str:
-    """A digest of the code that makes the clips: what another version of it made is not taken up."""
+    """A digest of the code that makes the clips: clips of another version are not used."""
     digest = hashlib.sha256()
     for path in sorted(Path(synthetic.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

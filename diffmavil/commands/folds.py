@@ -39,7 +39,7 @@ class CrossValidation:
     """The folds of one command, and what is known of them so far.
 
     Args:
-        out: Folder to write into; what it holds of the same command is taken up.
+        out: Folder to write into; what it holds of the same command is resumed.
         settings: What ``fit`` is given for every fold.
 
     Attributes:
@@ -118,7 +118,7 @@ class CrossValidation:
 
     @rank_zero_only
     def _unwrite(self, new: list[Path]) -> None:
-        """Leave nothing of a start that was refused; where anything was trained, it can be gone on with."""
+        """Leave nothing of a start that was refused; where anything was trained, it can be resumed."""
         if not self.scores and not any(self.out.glob("fold_*/**/*")):
             self.path.unlink(missing_ok=True)
             with suppress(OSError):  # something else is in it

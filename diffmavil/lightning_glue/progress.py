@@ -93,9 +93,8 @@ class ProgressLines(ProgressBar):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say how it ended, with what was validated."""
         metrics = self.get_metrics(trainer, pl_module)
-        metrics |= {
-            name: trainer.callback_metrics[name].item() for name in _VALIDATED & trainer.callback_metrics.keys()
-        }
+        found = trainer.callback_metrics
+        metrics |= {name: found[name].item() for name in _VALIDATED if name in found}
         self._say(epoch_name(trainer), trainer.num_training_batches, trainer.num_training_batches, metrics)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from media import SHARED, counter_frame, counter_of, decode_audio, decode_frames, probe, tone, write_media
+from media import (
+    CONTAINERS,
+    SHARED,
+    counted_clip,
+    counter_of,
+    decode_audio,
+    decode_frames,
+    probe,
+    tone,
+    write_media,
+)
 
 from diffmavil.data.decode import MediaFile
 from diffmavil.data.errors import MediaError
@@ -51,34 +61,17 @@ def is_silent(samples: np.ndarray[Any, np.dtype[np.int16]], begin_s: float, end_
     return int(np.abs(samples[round(begin_s * RATE) : round(end_s * RATE)].astype(int)).max()) < 100
 
 
-KINDS = {
-    "webm": {"video_codec": "libvpx", "audio_codec": "libopus", "rate": 48000},
-    "mkv": {},
-    "mp4": {},
-    "ts": {},
-    "flv": {"rate": 44100},
-    "opus": {"audio_codec": "libopus", "rate": 48000, "frames": None},
-    "mpg": {"video_codec": "mpeg1video", "audio_codec": "mp2", "rate": 44100, "fps": 25},
-    "avi": {"video_codec": "mpeg4", "audio_codec": "mp3", "rate": 44100},
-    "asf": {"video_codec": "wmv2", "audio_codec": "mp3", "rate": 44100},
-}
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("good")
 
 
 def made(folder: Path, kind: str) -> Path:
-    """Four seconds of a tone under a counter."""
-    path = folder / f"given.{kind}"
-    if not path.exists():
-        settings: dict[str, Any] = {"frames": [counter_frame(k // 2) for k in range(100)], "fps": 25, **KINDS[kind]}
-        write_media(path, sound=tone(4.0, 440.0, settings.get("rate", RATE)), **settings)
-    return path
+    """Four seconds."""
+    return counted_clip(folder, kind, 4.0, repeat=2)
 
 
-@pytest.mark.parametrize("kind", sorted({*KINDS} - {"asf", "avi"}))
+@pytest.mark.parametrize("kind", sorted({*CONTAINERS} - {"asf", "avi"}))
 def test_a_pause_between_intact_packets_is_silence(folder: Path, kind: str) -> None:
     given = made(folder, kind)
     start_s = 0.0

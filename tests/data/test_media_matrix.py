@@ -48,7 +48,7 @@ def test_the_comparison_tells_what_differs(files: list[media_matrix.Good]) -> No
     late = [*audio[:half], *([0.0] * 1000), *audio[half:-1000]]
     for other in (audio[:-4000], 0.5 * audio, np.array(late, np.float32)):
         assert media_matrix.compare_audio(other, audio)
-    film = next(good.path for good in files if good.path.suffix == ".mkv")
-    _, frames, _ = media_matrix.reference(film)
-    assert not media_matrix.compare_frames(film, frames)
-    assert media_matrix.compare_frames(film, frames[::-1])
+    video_file = next(good.path for good in files if good.path.suffix == ".mkv")
+    _, frames, _ = media_matrix.reference(video_file)
+    assert not media_matrix.compare_frames(video_file, frames)
+    assert media_matrix.compare_frames(video_file, frames[::-1])

@@ -73,9 +73,9 @@ class DataSettings:
         rounds: Times that each way of reading is measured, in turns.
         seconds: About how long each measurement takes.
         batch_size: Clips of a batch.
-        num_frames: Pictures of a clip.
-        fps: Pictures a second.
-        image_size: Side of the pictures in pixels.
+        num_frames: Frames of a clip.
+        fps: Frames a second.
+        image_size: Side of the frames in pixels.
         gpu_clips_per_s: Clips a second that one GPU trains on: ViT-B at half of an H200's measured 790 TFLOP/s.
 
     Raises:
