@@ -156,7 +156,7 @@ class GpuSettings:
     num_frames: int = 8
     batch_size: int | None = None
     most: int = 512
-    rounds: int = 2
+    rounds: int = 3
     steps: int = 100
     seconds: float = 120.0
     clips: int = 160
