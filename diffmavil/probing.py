@@ -66,7 +66,8 @@ def linear_probe(
     fit_x, held_x, fit_y, held_y = train_test_split(
         features, labels, test_size=held, random_state=seed, stratify=stratify
     )
-    choices = tqdm(sorted(set(inverse_regularisations)), desc="regularisation", unit="fit", leave=False)
+    # disable=None: no bar where the output is no terminal, as it would stand before the score in a log file
+    choices = tqdm(sorted(set(inverse_regularisations)), desc="regularisation", unit="fit", leave=False, disable=None)
     scores = {c: _score(_fit(fit_x, fit_y, c), held_x, held_y) for c in choices}
     best = max(scores, key=lambda c: scores[c])
     return Probe(_score(_fit(features, labels, best), *test), best)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from diffmavil.commands.report_page import Markup, duration, join, percent, si, table, tag
+from diffmavil.commands.report_page import Markup, duration, join, percent, si, tag
 from diffmavil.metrics_file import name_of
 
 
@@ -86,11 +86,13 @@ def _rows(task: str, metric: str, results: list[Result]) -> Iterator[Markup]:
 
 
 def metrics_table(entries: Sequence[dict[str, Any]]) -> Markup:
-    """What is in a run's ``metrics.json``, an entry a row; nothing without entries."""
-    rows = []
+    """What is in a run's ``metrics.json``: below each entry's name a row for each figure; nothing without entries."""
+    groups = []
     for entry in entries:
-        figures = ", ".join(
-            f"{name} {'not finite' if value is None else f'{value:.4g}'}" for name, value in entry["metrics"].items()
+        heading = tag("tr", tag("th", name_of(entry), colspan="2"), class_="task")
+        rows = (
+            tag("tr", tag("th", name, scope="row"), tag("td", "not finite" if value is None else f"{value:.4g}"))
+            for name, value in entry["metrics"].items()
         )
-        rows.append((name_of(entry), figures))
-    return table(rows) if rows else Markup()
+        groups.append(tag("tbody", heading, *rows))
+    return tag("table", *groups, class_="results") if groups else Markup()
